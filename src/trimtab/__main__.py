@@ -1,0 +1,3 @@
+from trimtab.cli.main import main
+
+main()

@@ -1,0 +1,124 @@
+"""How the command line speaks: JSON or tables on stdout, all else on stderr; errors as one sentence and a code.
+
+Progress is a bar on a terminal and plain lines elsewhere. Nothing heavy is imported until something is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trimtab.spec.errors import EXIT_FAILED, TrimtabError
+from trimtab.spec.units import format_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LINE_EVERY_SECONDS = 10.0
+
+
+def say(text: str) -> None:
+    """A line for a person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit_json(record: object) -> None:
+    """The one JSON document of a `--json` run, on stdout."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n")
+    sys.stdout.flush()
+
+
+def console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout; numbers (every column but the first) stand right."""
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        shown.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        shown.add_row(*row)
+    console().print(shown)
+
+
+class Progress:
+    """One long piece of work. `update` takes the fraction done and a short text such as `loss 3.1 · 2,400 tokens/s`."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._started, self._shown = label, time.monotonic(), 0.0
+        self._bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description:28}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f}% {task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(label, total=1.0, note="")
+        else:
+            say(f"{label} …")
+
+    def update(self, fraction: float, note: str = "") -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=fraction, note=note)
+            return
+        now = time.monotonic()
+        if now - self._shown < LINE_EVERY_SECONDS:
+            return
+        self._shown = now
+        elapsed = now - self._started
+        left = format_duration(elapsed * (1 - fraction) / fraction) if fraction > 0 else "unknown"
+        say(f"{self._label}: {fraction:.0%} {note} · {left} left")
+
+    def close(self) -> None:
+        took = format_duration(time.monotonic() - self._started)
+        if self._bar is not None:
+            self._bar.stop()
+        else:
+            say(f"{self._label}: done in {took}")
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Progress]:
+    bar = Progress(label)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def run(application: object) -> None:
+    """Run a typer application: an expected fault is one sentence and its exit code, Ctrl-C is 130, never a traceback.
+
+    `TRIMTAB_DEBUG=1` shows the traceback of anything unexpected; without it the last line says so.
+    """
+    try:
+        application()  # pyrefly: ignore[not-callable]
+    except TrimtabError as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,35 @@
+"""`trimtab`: the door. One file a group of commands; what costs to import is imported inside a command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trimtab import __version__
+from trimtab.cli.console import run
+
+app = typer.Typer(
+    name="trimtab",
+    help="Turns a large model into a fast, small, proven, secured service.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"trimtab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    run(app)

@@ -1,0 +1,71 @@
+"""What an artifact is made of: which files count for which digest, and its passport.
+
+The *content digest* covers what decides an answer (config, weights, tokenizer, preprocessor, licence); the
+*version digest* covers everything but the signature. Both are SHA-256 of a manifest of per-file SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from trimtab.spec.measures import Quality, Speed
+
+SIGNATURE = "model.sig"
+PASSPORT = "passport.json"
+SERVING = "serving.json"
+CARD = "README.md"
+# Written by us about the model; changing them does not change an answer.
+_RECORDS = frozenset({SIGNATURE, PASSPORT, SERVING, CARD})
+# Formats that can run code when loaded, by suffix. Refused wherever a folder comes in.
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".h5", ".keras", ".pt2"})
+
+
+class Passport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The record of where an artifact came from and what was measured of it.
+
+    `parent` is the content digest of the model it was made from; `steps` says in words what was done to it.
+    """
+
+    name: str
+    architecture: str
+    parameters: int
+    parent: str | None = None
+    recipe_digest: str | None = None
+    data_digest: str | None = None
+    steps: tuple[str, ...] = ()
+    quality: Quality | None = None
+    speed: Speed | None = None
+    engines: tuple[str, ...] = ()
+    trimtab_version: str = ""
+    created: str = ""
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files(folder: Path) -> list[PurePosixPath]:
+    """Every file of a folder, relative, sorted. Links are not followed and count as no file."""
+    return sorted(
+        PurePosixPath(path.relative_to(folder).as_posix())
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    )
+
+
+def manifest(folder: Path, *, content_only: bool) -> dict[str, str]:
+    """Relative path → SHA-256 (hex), for the content digest or for the version digest."""
+    leave_out = _RECORDS if content_only else {SIGNATURE}
+    return {str(name): file_digest(folder / name) for name in files(folder) if str(name) not in leave_out}
+
+
+def manifest_digest(entries: dict[str, str]) -> str:
+    return hashlib.sha256(msgspec.json.encode(entries, order="deterministic")).hexdigest()
+
+
+def content_digest(folder: Path) -> str:
+    return manifest_digest(manifest(folder, content_only=True))

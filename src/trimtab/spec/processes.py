@@ -1,0 +1,33 @@
+"""The closed table of processes that Trimtab starts, and the one way to start them: exec, never a fork.
+
+A process is named, never given as an import path, so nothing that arrives over a network can choose a module.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+MODULES: Mapping[str, str] = {
+    "gateway": "trimtab.service.gateway",
+    "worker": "trimtab.engines.worker",
+    "build": "trimtab.engines.build",
+    "rank": "trimtab.parallel.rank",
+    "template": "trimtab.text.template_child",
+    "load": "trimtab.bench.load_child",
+}
+
+
+def command(name: str, arguments: Sequence[str] = ()) -> list[str]:
+    return [sys.executable, "-m", MODULES[name], *arguments]
+
+
+def start(
+    name: str, arguments: Sequence[str] = (), *, environment: Mapping[str, str] | None = None, **options: object
+) -> subprocess.Popen[bytes]:
+    """Start a process of the table. `options` go to `subprocess.Popen`; `environment` is added to ours."""
+    return subprocess.Popen(  # pyrefly: ignore[no-matching-overload]
+        command(name, arguments), env={**os.environ, **(environment or {})}, **options
+    )

@@ -1,0 +1,86 @@
+"""YAML as recipes need it: plain data only, no duplicate keys, and the line of every key path for messages."""
+
+from __future__ import annotations
+
+import yaml
+
+from trimtab.spec.errors import RecipeError
+
+KeyPath = tuple[str | int, ...]
+MAX_BYTES = 1 << 20
+
+
+def show(path: KeyPath) -> str:
+    """`("quality", "metrics", 1, "answer")` → `quality.metrics[1].answer`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
+    return text
+
+
+class _Builder:
+    """Builds plain values from YAML nodes, and remembers where each came from."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lines: dict[KeyPath, int] = {}
+        self._loader = yaml.SafeLoader("")
+
+    def build(self, node: yaml.Node, path: KeyPath = ()) -> object:
+        self.lines[path] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.endswith(("timestamp", "binary")):
+            raise RecipeError(f"a value of kind {node.tag!r} is not plain data.", where=self.place(path))
+        return self._loader.construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            here = (*path, str(key))
+            self.lines[here] = key_node.start_mark.line + 1
+            if not isinstance(key, str) or key_node.tag != "tag:yaml.org,2002:str":
+                raise RecipeError(f"the key {key!r} is not a word.", where=self.place(here))
+            if key in values:
+                raise RecipeError(
+                    f"the key {key!r} is written twice.", where=self.place(here), remedy="Keep one of the two."
+                )
+            values[key] = self.build(value_node, here)
+            self.lines[here] = key_node.start_mark.line + 1
+        return values
+
+    def place(self, path: KeyPath) -> str:
+        known = path
+        while known and known not in self.lines:
+            known = known[:-1]
+        return f"{self.name}:{self.lines.get(known, 1)} {show(path)}".rstrip()
+
+
+class Document:
+    """A parsed YAML mapping and the place of everything in it."""
+
+    def __init__(self, text: str, name: str) -> None:
+        """Raises `RecipeError` with file and line for anything that is not one mapping of plain data."""
+        if len(text) > MAX_BYTES:
+            raise RecipeError(f"the file is over {MAX_BYTES} characters.", where=name)
+        self._builder = _Builder(name)
+        try:
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+                raise RecipeError("YAML aliases (*name) are not taken.", where=name, remedy="Write the value out.")
+            node = yaml.compose(text, yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or "not readable"
+            raise RecipeError(f"not valid YAML: {problem}.", where=f"{name}{line}") from error
+        if not isinstance(node, yaml.MappingNode):
+            raise RecipeError("a recipe is a mapping of keys to values.", where=name, remedy="Start with 'version: 1'.")
+        value = self._builder.build(node)
+        self.values: dict[str, object] = value if isinstance(value, dict) else {}
+
+    def place(self, path: KeyPath) -> str:
+        """`FILE:LINE key.path` of a key, or of its nearest written ancestor."""
+        return self._builder.place(path)
