@@ -1,0 +1,129 @@
+"""The decoder families we know: where each keeps its parts, and along which axis each part may be cut.
+
+Data only: no torch, no files. Modules are named as stock transformers does, so a cut model stays a stock
+model. Names inside a layer are relative to `Family.layer(i)`. Linear weights are (out, in), except GPT-2's
+Conv1D, which are (in, out); `Cut.axis` takes that into account, so nobody else has to.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from trimtab.spec.errors import ModelError
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """One tensor of a layer and the axis along which a group of units (FFN neurons, heads) lies."""
+
+    tensor: str
+    axis: int
+
+
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """How `config.json` calls each dimension; `None`: the family has no such key."""
+
+    layers: str = "num_hidden_layers"
+    hidden: str = "hidden_size"
+    heads: str = "num_attention_heads"
+    kv_heads: str | None = "num_key_value_heads"
+    head_dim: str | None = "head_dim"
+    ffn: str = "intermediate_size"
+    context: str = "max_position_embeddings"
+
+
+class Family(msgspec.Struct, frozen=True, kw_only=True):
+    """One family. `norms` are a layer's two norms in order; `gates` the FFN's inputs, `down` its output.
+
+    `tied` is what an absent `tie_word_embeddings` means; `defaults` what other absent config values mean.
+    `kv_cuts` is empty where the config cannot say that heads are fewer than hidden ÷ head_dim.
+    """
+
+    name: str
+    architecture: str
+    keys: Keys = Keys()
+    base: str = "model"
+    layers: str = "model.layers"
+    embedding: str = "model.embed_tokens.weight"
+    final_norm: str = "model.norm"
+    head: str = "lm_head.weight"
+    norms: tuple[str, str] = ("input_layernorm", "post_attention_layernorm")
+    attention: str = "self_attn"
+    mlp: str = "mlp"
+    gates: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
+    down: str = "mlp.down_proj"
+    attention_out: str = "self_attn.o_proj"
+    ffn_cuts: tuple[Cut, ...] = (
+        Cut(tensor="mlp.gate_proj.weight", axis=0),
+        Cut(tensor="mlp.gate_proj.bias", axis=0),
+        Cut(tensor="mlp.up_proj.weight", axis=0),
+        Cut(tensor="mlp.up_proj.bias", axis=0),
+        Cut(tensor="mlp.down_proj.weight", axis=1),
+    )
+    query_cuts: tuple[Cut, ...] = (
+        Cut(tensor="self_attn.q_proj.weight", axis=0),
+        Cut(tensor="self_attn.q_proj.bias", axis=0),
+        Cut(tensor="self_attn.o_proj.weight", axis=1),
+    )
+    kv_cuts: tuple[Cut, ...] = (
+        Cut(tensor="self_attn.k_proj.weight", axis=0),
+        Cut(tensor="self_attn.k_proj.bias", axis=0),
+        Cut(tensor="self_attn.v_proj.weight", axis=0),
+        Cut(tensor="self_attn.v_proj.bias", axis=0),
+    )
+    tied: bool = False
+    defaults: dict[str, int] = {}
+
+    def layer(self, index: int) -> str:
+        """`model.layers.3`."""
+        return f"{self.layers}.{index}"
+
+
+_GPT2 = Family(
+    name="gpt2",
+    architecture="GPT2LMHeadModel",
+    keys=Keys(
+        layers="n_layer",
+        hidden="n_embd",
+        heads="n_head",
+        kv_heads=None,
+        head_dim=None,
+        ffn="n_inner",
+        context="n_positions",
+    ),
+    base="transformer",
+    layers="transformer.h",
+    embedding="transformer.wte.weight",
+    final_norm="transformer.ln_f",
+    norms=("ln_1", "ln_2"),
+    attention="attn",
+    gates=("mlp.c_fc",),
+    down="mlp.c_proj",
+    attention_out="attn.c_proj",
+    ffn_cuts=(
+        Cut(tensor="mlp.c_fc.weight", axis=1),
+        Cut(tensor="mlp.c_fc.bias", axis=0),
+        Cut(tensor="mlp.c_proj.weight", axis=0),
+    ),
+    query_cuts=(),
+    kv_cuts=(),
+    tied=True,
+)
+
+FAMILIES: dict[str, Family] = {
+    "llama": Family(name="llama", architecture="LlamaForCausalLM"),
+    "qwen2": Family(name="qwen2", architecture="Qwen2ForCausalLM"),
+    "qwen3": Family(name="qwen3", architecture="Qwen3ForCausalLM", defaults={"head_dim": 128}),
+    "mistral": Family(name="mistral", architecture="MistralForCausalLM", defaults={"num_key_value_heads": 8}),
+    "gpt2": _GPT2,
+}
+
+
+def family(model_type: str, *, where: str) -> Family:
+    """The family of a config's `model_type`. Raises `ModelError` for one that we do not know."""
+    if model_type not in FAMILIES:
+        raise ModelError(
+            f"the architecture {model_type!r} is not one of those that are known.",
+            where=where,
+            remedy=f"Known: {', '.join(FAMILIES)}.",
+        )
+    return FAMILIES[model_type]

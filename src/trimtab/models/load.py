@@ -1,0 +1,65 @@
+"""Model folder → torch model and back, always in the ecosystem's own format with weights in safetensors.
+
+Loading refuses what `info.inspect` refuses, and weights that do not fit the model. Saving is whole or
+not at all: a temporary folder beside the target, then a rename.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from trimtab.models.files import copy_companions
+from trimtab.models.info import inspect
+from trimtab.spec.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+def load(folder: Path, dtype: DtypeName = "float32") -> PreTrainedModel:
+    """The model in evaluation mode, on the CPU. Raises `ModelError` naming missing or surplus weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    inspect(folder)
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(kind):
+            names = ", ".join(str(name) for name in sorted(report[kind], key=str)[:3])
+            raise ModelError(
+                f"the weights do not fit the config: {kind.replace('_', ' ')} {names}.", where=str(folder)
+            )
+    return model.eval()
+
+
+def save(model: PreTrainedModel, folder: Path, source: Path) -> Path:
+    """Write a Hugging Face folder with the weights as they are, and tokenizer and licence files of `source`.
+
+    Replaces `folder`. Returns it.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        model.save_pretrained(temporary)
+        copy_companions(Path(source), temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder

@@ -1,0 +1,102 @@
+import json
+
+import pytest
+
+from trimtab.models.families import FAMILIES
+from trimtab.models.info import eos_ids, inspect
+from trimtab.spec.errors import ModelError
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+@pytest.mark.parametrize("shard", ["1GB", "20KB"])
+def test_dimensions_match_the_stock_model(make_model, name, shard):
+    from transformers import AutoModelForCausalLM
+
+    folder = make_model(name, shard=shard)
+    info = inspect(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert info.parameters == sum(weight.numel() for weight in model.parameters())
+    assert info.weights_bytes == 4 * info.parameters
+    assert (info.family, info.architecture) == (name, type(model).__name__)
+    assert (info.layers, info.hidden, info.heads, info.vocabulary, info.context) == (2, 32, 4, 300, 64)
+    assert info.kv_heads == (4 if name == "gpt2" else 2)
+    assert info.head_dim == (16 if name == "qwen3" else 8)
+    assert info.ffn == (128 if name == "gpt2" else 48)
+    assert info.tied is model.config.tie_word_embeddings is (name in {"llama", "gpt2"})
+    assert info.eos_ids == (0,)
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_family_names_exist_in_the_stock_model(make_model, name):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    known = FAMILIES[name]
+    model = AutoModelForCausalLM.from_pretrained(make_model(name))
+    state = model.state_dict()
+    layer = known.layer(1)
+    width = inspect(make_model(name)).ffn
+    assert len(model.get_submodule(known.layers)) == 2
+    for module in (
+        known.final_norm,
+        *(f"{layer}.{part}" for part in (*known.norms, *known.gates, known.down)),
+    ):
+        assert isinstance(model.get_submodule(module), torch.nn.Module)
+    for module in (known.attention, known.mlp, known.attention_out):
+        assert isinstance(model.get_submodule(f"{layer}.{module}"), torch.nn.Module)
+    assert state[known.embedding].shape == (300, 32)
+    assert known.head in state
+    for cut in known.ffn_cuts:
+        tensor = state.get(f"{layer}.{cut.tensor}")
+        assert (tensor is None and cut.tensor.endswith("bias")) or tensor.shape[cut.axis] == width
+
+
+def test_untied_and_list_of_eos_ids(make_model):
+    folder = make_model("llama", tie_word_embeddings=False, eos_token_id=[5, 7])
+    assert inspect(folder).tied is False
+    assert inspect(folder).eos_ids == (5, 7)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [9]}')
+    assert eos_ids(folder) == (9,)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "pytorch_model.bin").write_bytes(b"\x80"), "pytorch_model.bin"),
+        (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 40), "not safetensors"),
+        (lambda f: (f / "config.json").write_text("{"), "not JSON"),
+        (lambda f: _config(f, auto_map={"AutoModel": "evil.Model"}), "auto_map"),
+        (lambda f: _config(f, model_type="mamba"), "'mamba'"),
+        (lambda f: _config(f, hidden_size=-1), "hidden_size"),
+        (lambda f: _config(f, quantization_config={"bits": 4}), "quantized"),
+        (
+            lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../etc/x"}}'),
+            "outside of the folder",
+        ),
+    ],
+)
+def test_bad_folders_are_refused_with_the_place_named(make_model, break_it, says):
+    folder = make_model("llama")
+    break_it(folder)
+    with pytest.raises(ModelError, match=says) as caught:
+        inspect(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_folder_that_does_not_exist(tmp_path):
+    with pytest.raises(ModelError, match="no such folder"):
+        inspect(tmp_path / "nowhere")
+
+
+def test_remote_code_of_a_tokenizer_is_refused(make_model):
+    folder = make_model("llama")
+    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["x.T", null]}}')
+    with pytest.raises(ModelError, match="auto_map"):
+        inspect(folder)
+
+
+def _config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
