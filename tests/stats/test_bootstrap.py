@@ -47,7 +47,7 @@ def test_a_ratio_is_paired(groups, seed, factor):
 
 
 def test_intervals_cover_the_truth():
-    """A level per file, 12 files: about 95 of 100 intervals hold the true mean. Plain percentiles hold fewer."""
+    """A level per file, 12 files: about 95 of 100 intervals hold the true mean; plain percentiles fewer."""
     generator = np.random.default_rng(3)
     expanded = plain = 0
     for _ in range(400):

@@ -25,7 +25,7 @@ Statistic = Callable[..., Floats]
 
 @lru_cache(maxsize=8)
 def draws(groups: int, *, seed: int = 0, resamples: int = RESAMPLES) -> Floats:
-    """How often each resample draws each group: float64 (resamples, groups), read-only; rows sum to `groups`."""
+    """How often each resample draws each group: float64 (resamples, groups), read-only."""
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(np.float64)
     counts.setflags(write=False)

@@ -41,8 +41,8 @@ def median(values: Sequence[float]) -> Estimate:
     """Median of rounds and its 95 % interval.
 
     From six rounds on the interval is the exact one of the sign test: order statistics, no assumption on
-    the distribution (9 rounds: 2nd to 8th, 96.1 %). Below, Student's t on the logarithms, which is wide. Values
-    must be positive. Raises `UsageError` with fewer than two rounds.
+    the distribution (9 rounds: 2nd to 8th, 96.1 %). Below, Student's t on the logarithms, which is wide.
+    Values must be positive. Raises `UsageError` with fewer than two rounds.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     rounds = len(ordered)

@@ -1,0 +1,55 @@
+"""What the load process is asked and what it answers: one JSON line each way over its stdin and stdout.
+
+The key travels here and never in an argument list, which other users of a machine can read.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One closed loop: `concurrency` connections send `requests` requests between them, each of fixed size.
+
+    Prompts are drawn from `seed`, ids below `vocabulary_size`; no two are alike. `cores` empty = not pinned.
+    `timeout_seconds` is how long all connections together may be silent.
+    """
+
+    host: str
+    port: int
+    path: str
+    model: str
+    key: str
+    concurrency: int
+    requests: int
+    prompt_tokens: int
+    output_tokens: int
+    vocabulary_size: int
+    seed: int
+    cores: tuple[int, ...] = ()
+    timeout_seconds: float = 120.0
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What one loop saw. Lists have one item a request. Seconds; `first` is the time to the first event.
+
+    `rest` is from the first event to the end of the answer. `events` and `cpu_seconds` are the client's own.
+    """
+
+    wall_seconds: float
+    cpu_seconds: float
+    events: int
+    first: tuple[float, ...]
+    rest: tuple[float, ...]
+    tokens: tuple[int, ...]
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a loop was given up: a sentence."""
+
+    message: str
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    outcome: Outcome | None = None
+    failure: Failure | None = None
