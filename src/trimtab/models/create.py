@@ -14,6 +14,7 @@ def create(architecture: Architecture, tokenizer_folder: Path, folder: Path, see
     """Write the untrained float32 model with the tokenizer's files. Equal seeds, equal weights.
 
     The vocabulary is the tokenizer's true size, which a small corpus may leave below what the recipe asks.
+    Returns `folder`.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -11,8 +11,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trimtab.models.files import copy_companions
 from trimtab.models.info import inspect
+from trimtab.spec.artifact import COMPANIONS, copy_files
 from trimtab.spec.errors import ModelError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def save(model: PreTrainedModel, folder: Path, source: Path) -> Path:
     temporary.mkdir()
     try:
         model.save_pretrained(temporary)
-        copy_companions(Path(source), temporary)
+        copy_files(Path(source), temporary, COMPANIONS)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)

@@ -7,6 +7,8 @@ The *content digest* covers what decides an answer (config, weights, tokenizer, 
 from __future__ import annotations
 
 import hashlib
+import shutil
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -21,6 +23,23 @@ CARD = "README.md"
 _RECORDS = frozenset({SIGNATURE, PASSPORT, SERVING, CARD})
 # Formats that can run code when loaded, by suffix. Refused wherever a folder comes in.
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".h5", ".keras", ".pt2"})
+
+# What travels with a model from folder to folder, beside config and weights.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "USE_POLICY*", "ATTRIBUTION*")
+COMPANIONS = (*TOKENIZER_FILES, "generation_config.json", *LICENCE_FILES)
 
 
 class Passport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,9 +82,26 @@ def manifest(folder: Path, *, content_only: bool) -> dict[str, str]:
     return {str(name): file_digest(folder / name) for name in files(folder) if str(name) not in leave_out}
 
 
+def content_part(entries: dict[str, str]) -> dict[str, str]:
+    """Of a manifest of everything, what counts for the content digest."""
+    return {name: digest for name, digest in entries.items() if name not in _RECORDS}
+
+
 def manifest_digest(entries: dict[str, str]) -> str:
     return hashlib.sha256(msgspec.json.encode(entries, order="deterministic")).hexdigest()
 
 
 def content_digest(folder: Path) -> str:
     return manifest_digest(manifest(folder, content_only=True))
+
+
+def copy_files(source: Path, folder: Path, patterns: tuple[str, ...]) -> list[str]:
+    """Copies the files of `source` whose names match into `folder`, which exists. Returns their names, sorted."""
+    found = [
+        path.name
+        for path in sorted(source.iterdir())
+        if path.is_file() and any(fnmatch(path.name, pattern) for pattern in patterns)
+    ]
+    for name in found:
+        shutil.copyfile(source / name, folder / name)
+    return found

@@ -1,0 +1,103 @@
+"""Prepared data: token files on disk with the documents they came from. Read-only, memory-mapped,
+torch-free.
+
+A prepared folder holds per split `SPLIT.tokens` (little-endian, unsigned 16 or 32 bit), `SPLIT.offsets`
+(int64, where each document starts, and the end) and `SPLIT.names.json`; `tokenizer/`; and `prepared.json`,
+written last.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.data.packing import cut_windows, window_documents
+from trimtab.data.splits import SPLITS, SplitName
+from trimtab.spec.errors import DataError
+
+RECORD = "prepared.json"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`tokens` and `documents` count per split. `digest` covers the tokens and the tokenizer (SHA-256).
+
+    `request` is the digest of what was asked: equal requests need no new preparation. `overlap` is a share.
+    """
+
+    vocabulary: int
+    eos_id: int
+    token_bytes: int
+    tokens: dict[SplitName, int]
+    documents: dict[SplitName, int]
+    characters: dict[SplitName, int]
+    overlap: float
+    digest: str
+    request: str
+
+
+class Prepared:
+    """A prepared folder. `record` holds its counts; nothing else is read before it is asked for."""
+
+    def __init__(self, folder: Path, record: Record) -> None:
+        self.folder, self.record = folder, record
+
+    @classmethod
+    def load(cls, folder: Path) -> Prepared:
+        """Raises `DataError` for a folder that was not prepared, or not by this version."""
+        path = Path(folder) / RECORD
+        try:
+            return cls(Path(folder), msgspec.json.decode(path.read_bytes(), type=Record))
+        except (OSError, msgspec.MsgspecError) as error:
+            raise DataError(f"the folder holds no prepared data: {error}.", where=str(path)) from error
+
+    @property
+    def digest(self) -> str:
+        return self.record.digest
+
+    @property
+    def vocabulary(self) -> int:
+        return self.record.vocabulary
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        return self.folder / "tokenizer"
+
+    def tokens(self, split: SplitName) -> npt.NDArray[np.unsignedinteger]:
+        """All tokens of a split, (tokens,), documents in order with end-of-text between. Raises `DataError`
+        if none.
+        """
+        if not self.record.tokens.get(split):
+            raise DataError(
+                f"the data has no {split} split.", where="data", remedy=f"Name a source for {split}."
+            )
+        kind = np.dtype(f"<u{self.record.token_bytes}")
+        return np.memmap(self.folder / f"{split}.tokens", dtype=kind, mode="r")
+
+    def offsets(self, split: SplitName) -> npt.NDArray[np.int64]:
+        """(documents + 1,) token positions."""
+        return np.fromfile(self.folder / f"{split}.offsets", dtype="<i8")
+
+    def names(self, split: SplitName) -> list[str]:
+        """Documents' names, in order."""
+        return msgspec.json.decode((self.folder / f"{split}.names.json").read_bytes(), type=list[str])
+
+    def windows(self, split: SplitName, length: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Non-overlapping windows (n, length) and, for each, the index into `names(split)` of its document
+        (n,).
+
+        Raises `DataError` if the split is shorter than one window.
+        """
+        windows = cut_windows(self.tokens(split), length)
+        if not len(windows):
+            raise DataError(
+                f"the {split} split has {self.record.tokens[split]} tokens, less than a window of {length}.",
+                where="data",
+                remedy="Give more text or a smaller training.sequence_length.",
+            )
+        return windows, window_documents(self.offsets(split), len(windows), length)
+
+
+__all__ = ["RECORD", "SPLITS", "Prepared", "Record"]
