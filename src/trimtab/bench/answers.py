@@ -13,7 +13,7 @@ EVENT = b"data: "
 _END = b"0\r\n\r\n"
 _BLANK = b"\r\n\r\n"
 # Holds the last events of an answer, where the usage stands.
-_TAIL_BYTES = 4096
+_TAIL_BYTES = 2048
 
 
 class _Usage(msgspec.Struct):

@@ -21,7 +21,7 @@ from trimtab.bench.answers import Answer
 from trimtab.bench.job import Job, Outcome
 from trimtab.spec.errors import EngineError
 
-_READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 13
 
 
 def render(job: Job) -> Iterator[bytes]:

@@ -87,7 +87,7 @@ class _Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def requests_per_round(concurrencies: Sequence[int]) -> dict[int, int]:
-    """Two waves of each concurrency, four requests at least: enough for a rate, short enough to take turns."""
+    """Two waves of each concurrency, four requests at least: enough for a rate, short enough for turns."""
     return {concurrency: max(4, 2 * concurrency) for concurrency in concurrencies}
 
 
@@ -188,7 +188,7 @@ def measure(
     """Load all targets, interleaved, and return what each did.
 
     `requests` are those of one round, by concurrency. `cores` are those of the load process. Raises
-    `UsageError` with fewer than two rounds and `EngineError` with the service's message where a request fails.
+    `UsageError` with fewer than two rounds and `EngineError` with the service's message if a request fails.
     """
     if rounds < 2:
         raise UsageError(
