@@ -1,0 +1,152 @@
+"""A model's tokenizer, on the Rust `tokenizers` library: text to ids, ids to text, and each id's own bytes.
+
+Torch-free and thread-safe. Knows nothing of requests or engines. `pieces` gives the bytes that a token adds
+to the text, which is what incremental decoding and log-probability reports are made of.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from trimtab.spec.errors import ModelError
+
+Kind = Literal["bytes", "pieces", "other"]
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+_UNDERLINE = "▁"  # stands for a space in vocabularies that come from sentencepiece
+
+
+def _byte_of_character() -> dict[str, int]:
+    """GPT-2's table: every byte has a printable character, if need be one from 256 on."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+class Pieces(dict[int, bytes]):
+    """id → the bytes it adds to the text, filled in when first asked for. Unknown ids add nothing."""
+
+    def __init__(self, rust: tokenizers.Tokenizer, kind: Kind) -> None:
+        super().__init__()
+        self._rust, self._kind, self._bytes = rust, kind, _byte_of_character()
+
+    def __missing__(self, token: int) -> bytes:
+        self[token] = piece = self._make(token)
+        return piece
+
+    def _make(self, token: int) -> bytes:
+        written = self._rust.id_to_token(token) if 0 <= token < 2**31 else None
+        if written is None:
+            return b""
+        if self._kind == "bytes":
+            found = [self._bytes.get(character) for character in written]
+            # The library keeps a token as it stands when one of its characters is outside the table.
+            return written.encode() if None in found else bytes(byte for byte in found if byte is not None)
+        if self._kind == "pieces":
+            byte = _BYTE_TOKEN.fullmatch(written)
+            return bytes((int(byte[1], 16),)) if byte else written.replace(_UNDERLINE, " ").encode()
+        return self._rust.decode([token], skip_special_tokens=False).encode()
+
+
+class Tokenizer:
+    """`eos_ids` end a text. `special_ids` never show in decoded text. `kind` says how ids become bytes."""
+
+    def __init__(self, rust: tokenizers.Tokenizer, eos_ids: tuple[int, ...] = ()) -> None:
+        rust.no_truncation()
+        rust.no_padding()
+        self._rust = rust
+        self.eos_ids = eos_ids
+        self.vocabulary_size = rust.get_vocab_size(with_added_tokens=True)
+        self.special_ids = frozenset(
+            token for token, added in rust.get_added_tokens_decoder().items() if added.special
+        )
+        self.kind, self.strips_space = _decoder_kind(rust)
+        self.pieces = Pieces(rust, self.kind)
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Raises `ModelError` when `tokenizer.json` is missing or is not one."""
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(
+                "The model has no tokenizer.json.",
+                where=str(path),
+                remedy="Save one beside the model: AutoTokenizer.from_pretrained(…).save_pretrained(…).",
+            )
+        try:
+            # The library raises nothing narrower than Exception.
+            rust = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise ModelError(f"Not a tokenizer: {error}.", where=str(path)) from error
+        return cls(rust, eos_ids_of(folder))
+
+    @classmethod
+    def of_bytes(cls) -> Tokenizer:
+        """256 ids, one a byte: what a service without a model speaks."""
+        rust = tokenizers.Tokenizer(models.BPE(vocab=_byte_of_character(), merges=[]))
+        rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        rust.decoder = decoders.ByteLevel()
+        return cls(rust)
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        return self._rust.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def encode_many(self, texts: list[str], *, add_special_tokens: bool = True) -> list[list[int]]:
+        """All at once, over the library's own threads."""
+        return [found.ids for found in self._rust.encode_batch(texts, add_special_tokens=add_special_tokens)]
+
+    def decode(self, ids: list[int]) -> str:
+        """Special tokens and ids outside the vocabulary leave no trace."""
+        return self._rust.decode(ids, skip_special_tokens=True)
+
+
+def _decoder_kind(rust: tokenizers.Tokenizer) -> tuple[Kind, bool]:
+    """How tokens turn into bytes, and whether the very first space of a text is dropped."""
+    decoder = rust.decoder
+    if decoder is None:
+        return "other", False
+    state = msgspec.json.decode(decoder.__getstate__())
+    steps = state.get("decoders", [state])
+    names = [step["type"] for step in steps]
+    if names == ["ByteLevel"]:
+        return "bytes", False
+    replaces = bool(names) and names[0] == "Replace" and steps[0].get("pattern") == {"String": _UNDERLINE}
+    if replaces and steps[0].get("content") == " " and names[1:3] == ["ByteFallback", "Fuse"]:
+        if len(steps) == 3:
+            return "pieces", False
+        strip = steps[3]
+        if (
+            len(steps) == 4
+            and strip["type"] == "Strip"
+            and (strip["content"], strip["start"], strip["stop"]) == (" ", 1, 0)
+        ):
+            return "pieces", True
+    return "other", False
+
+
+class _Eos(msgspec.Struct):
+    eos_token_id: int | list[int] | None = None
+
+
+def eos_ids_of(folder: Path) -> tuple[int, ...]:
+    """The ids that end a text: `generation_config.json`, else `config.json`; one, a list, or none."""
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            found = msgspec.json.decode(path.read_bytes(), type=_Eos).eos_token_id
+        except msgspec.MsgspecError as error:
+            raise ModelError(f"eos_token_id cannot be read: {error}.", where=str(path)) from error
+        if found is not None:
+            return tuple(found) if isinstance(found, list) else (found,)
+    return ()
