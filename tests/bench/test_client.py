@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 
 from trimtab.bench.client import drive, render
@@ -89,7 +91,7 @@ def test_a_cut_stream_silence_and_nobody_there(streaming):
         drive(job(streaming(cut=3)))
     with pytest.raises(EngineError, match="no byte came"):
         drive(job(streaming(wait=2), timeout_seconds=0.2))
-    service = streaming()
-    service.close()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     with pytest.raises(EngineError, match="Is the service running"):
-        drive(job(service))
+        drive(job(port=port))
