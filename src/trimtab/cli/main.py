@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from trimtab import __version__
+from trimtab.cli import keys, models
 from trimtab.cli.console import run
 
 app = typer.Typer(
@@ -26,9 +27,15 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
+
+
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

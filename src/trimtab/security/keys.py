@@ -1,0 +1,198 @@
+"""API keys: made, checked, listed, revoked. Knows nothing of HTTP.
+
+A key is `tt_<id>_<secret>`. Kept is HMAC-SHA256(pepper, id and secret): the secret has 256 random bits, so a
+fast hash is enough, and a copy of the catalogue without `home/keys/pepper` is worth nothing. Every wrong key
+takes the same path and gets the same answer, whether its id exists or not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Row, insert, select, update
+
+from trimtab.security.identity import SCOPES, Principal, Scope
+from trimtab.spec.errors import AuthenticationError, NotFoundError, UsageError
+from trimtab.store.database import DEFAULT_TENANT, KEYS, Database
+from trimtab.store.home import home as default_home
+from trimtab.store.home import prepare
+from trimtab.store.private import private_file
+
+DEFAULT_SCOPES: tuple[Scope, ...] = ("infer", "read")
+# How long a revoked key may still pass, and how soon a new one passes where the last look was just before it.
+TRUST_SECONDS = 2.0
+RECHECK_SECONDS = 0.05
+MAX_NAME_LENGTH = 128
+_FORM = re.compile(r"tt_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+_NO_DIGEST = "0" * 64
+
+
+class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A new key. `key` is shown now and never again."""
+
+    key: str
+    id: str
+    name: str
+    tenant: str
+    scopes: tuple[Scope, ...]
+    expires: str | None = None
+
+
+class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a key once it was shown. Times are UTC, ISO 8601."""
+
+    id: str
+    name: str
+    tenant: str
+    scopes: tuple[Scope, ...]
+    created: str
+    expires: str | None
+    revoked: str | None
+
+
+class KeyRing:
+    """All keys of one home. `verify` reads the database at most once in 50 ms, however many wrong keys
+    arrive.
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
+        folder = default_home() if home is None else prepare(home)
+        self._database = Database(folder)
+        self._pepper = private_file(folder / "keys" / "pepper", lambda: secrets.token_bytes(32))
+        self._known: dict[str, tuple[str, KeyEntry]] = {}
+        self._read_at = float("-inf")
+
+    def create(
+        self,
+        name: str,
+        *,
+        scopes: Iterable[str] = DEFAULT_SCOPES,
+        tenant: str = DEFAULT_TENANT,
+        expires: datetime | None = None,
+    ) -> CreatedKey:
+        """A new key. `expires` is a moment with a time zone. Raises `UsageError` for a bad name, scope or
+        moment.
+        """
+        wanted = _check(name, scopes, expires)
+        key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+        ends = expires.astimezone(UTC).isoformat(timespec="seconds") if expires else None
+        with self._database.writing() as connection:
+            connection.execute(
+                insert(KEYS).values(
+                    id=key_id,
+                    tenant_id=tenant,
+                    name=name,
+                    digest=self._digest(key_id, secret),
+                    scopes=" ".join(wanted),
+                    created=_now(),
+                    expires=ends,
+                )
+            )
+        key = f"tt_{key_id}_{secret}"
+        return CreatedKey(key=key, id=key_id, name=name, tenant=tenant, scopes=wanted, expires=ends)
+
+    def verify(self, presented: str) -> Principal:
+        """Who holds this key. Raises `AuthenticationError`, the same for every reason.
+
+        A revoked key stops within `TRUST_SECONDS`; a new one works at once, or `RECHECK_SECONDS` after a
+        failure.
+        """
+        form = _FORM.fullmatch(presented)
+        if form is not None:
+            self._look_again(after_seconds=TRUST_SECONDS)
+            found = self._find(form[1], form[2])
+            if found is None and self._look_again(after_seconds=RECHECK_SECONDS):
+                found = self._find(form[1], form[2])
+            if found is not None:
+                return Principal(
+                    key_id=found.id, name=found.name, tenant=found.tenant, scopes=frozenset(found.scopes)
+                )
+        raise AuthenticationError(
+            "this is not a valid API key.",
+            remedy="Send 'Authorization: Bearer tt_…' with a key from 'trimtab keys create --name NAME'.",
+        )
+
+    def list(self) -> list[KeyEntry]:
+        """Oldest first, revoked and expired ones included."""
+        return [entry for _, entry in self._read().values()]
+
+    def revoke(self, key_id: str) -> KeyEntry:
+        """End a key for ever; again is no error. Raises `NotFoundError`."""
+        with self._database.writing() as connection:
+            connection.execute(
+                update(KEYS).where(KEYS.c.id == key_id, KEYS.c.revoked.is_(None)).values(revoked=_now())
+            )
+        self._read_at = float("-inf")
+        known = self._read()
+        if key_id not in known:
+            raise NotFoundError(
+                f"there is no key with the id {key_id!r}.", remedy="'trimtab keys ls' shows the ids."
+            )
+        return known[key_id][1]
+
+    def _digest(self, key_id: str, secret: str) -> str:
+        return hmac.new(
+            self._pepper, f"trimtab api key v1\n{key_id}\n{secret}".encode(), hashlib.sha256
+        ).hexdigest()
+
+    def _find(self, key_id: str, secret: str) -> KeyEntry | None:
+        """The living key that was presented. Takes as long for an unknown id as for a wrong secret."""
+        expected, entry = self._known.get(key_id, (_NO_DIGEST, None))
+        matches = hmac.compare_digest(self._digest(key_id, secret), expected)
+        if not matches or entry is None or entry.revoked is not None:
+            return None
+        if entry.expires is not None and datetime.fromisoformat(entry.expires) <= datetime.now(UTC):
+            return None
+        return entry
+
+    def _look_again(self, *, after_seconds: float) -> bool:
+        """Read the catalogue if the last look is older than that; whether it was read."""
+        now = time.monotonic()
+        if now - self._read_at < after_seconds:
+            return False
+        self._known, self._read_at = self._read(), now
+        return True
+
+    def _read(self) -> dict[str, tuple[str, KeyEntry]]:
+        with self._database.reading() as connection:
+            rows = connection.execute(select(KEYS).order_by(KEYS.c.created, KEYS.c.id)).all()
+        return {row.id: (row.digest, _entry(row)) for row in rows}
+
+
+def _check(name: str, scopes: Iterable[str], expires: datetime | None) -> tuple[Scope, ...]:
+    if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise UsageError(
+            f"{name!r} is no name for a key.",
+            remedy=f"Use 1 to {MAX_NAME_LENGTH} printable characters that say who uses it.",
+        )
+    asked = set(scopes)
+    if not asked or asked - set(SCOPES):
+        unknown = ", ".join(sorted(asked - set(SCOPES))) or "none"
+        raise UsageError(f"these are no scopes: {unknown}.", remedy=f"Choose from {', '.join(SCOPES)}.")
+    if expires is not None and (expires.tzinfo is None or expires <= datetime.now(UTC)):
+        raise UsageError("a key must expire later than now, in a stated time zone.", where="expires")
+    return tuple(scope for scope in SCOPES if scope in asked)
+
+
+def _entry(row: Row) -> KeyEntry:
+    return KeyEntry(
+        id=row.id,
+        name=row.name,
+        tenant=row.tenant_id,
+        scopes=tuple(row.scopes.split()),
+        created=row.created,
+        expires=row.expires,
+        revoked=row.revoked,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

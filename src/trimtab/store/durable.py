@@ -1,0 +1,72 @@
+"""Files that survive a power cut: copy, sync, rename. Knows nothing of models.
+
+A folder is complete before it is renamed into place, so a reader sees all of it or none.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from trimtab.spec.errors import TrimtabError
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush every file and folder below `folder`, deepest first, and `folder` itself."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(parent, name))
+        sync(Path(parent))
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader sees the old bytes or the new ones (mode 0600)."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    move(temporary, path)
+
+
+def copy_files(files: Mapping[PurePosixPath, Path], destination: Path) -> None:
+    """Copy each file's bytes to its relative name below `destination`. Modes and links are not copied."""
+    for name, source in files.items():
+        target = destination / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename on one filesystem, and make the rename itself durable."""
+    source.rename(target)
+    sync(target.parent)
+    if source.parent != target.parent:
+        sync(source.parent)
+
+
+@contextmanager
+def writing_to(place: Path) -> Iterator[None]:
+    """Turns the operating system's refusal (full disk, no right to write) into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise TrimtabError(
+            f"writing failed: {error.strerror or error}.",
+            where=str(error.filename or place),
+            remedy=f"Free space in, or get the right to write to, {place}; then run the command again.",
+        ) from error
