@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,14 +29,15 @@ def load(folder: Path, dtype: DtypeName = "float32") -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     inspect(folder)
-    model, report = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=getattr(torch, dtype),
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
+    with _no_progress_bars():
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(kind):
             names = ", ".join(str(name) for name in sorted(report[kind], key=str)[:3])
@@ -55,7 +58,8 @@ def save(model: PreTrainedModel, folder: Path, source: Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        model.save_pretrained(temporary)
+        with _no_progress_bars():
+            model.save_pretrained(temporary)
         copy_files(Path(source), temporary, COMPANIONS)
         if folder.exists():
             shutil.rmtree(folder)
@@ -63,3 +67,17 @@ def save(model: PreTrainedModel, folder: Path, source: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """The command line has its own; a library that draws over it helps nobody."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,114 @@
+"""Process "rank": one member of a group. Reads jobs from stdin, answers on stdout, says all else on stderr.
+
+It dies when its parent does: stdin ends, and on Linux the kernel tells it. An expected fault is an answer;
+a bug ends the process with its traceback on stderr, and the parent names the rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+from trimtab.parallel.lines import Done, Failed, Job, Line, News, Ready, Stop, decode_down, encode
+from trimtab.parallel.tasks import TASKS
+from trimtab.spec.errors import TrimtabError
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Inbox:
+    """Jobs from stdin, read by a thread so that a stop is seen between two steps and an end of input at
+    once.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
+
+    def _read(self, stream: BinaryIO) -> None:
+        for text in stream:
+            line = decode_down(text)
+            if isinstance(line, Stop):
+                self._stop.set()
+            else:
+                self._stop.clear()
+                self._jobs.put(line)
+        # The parent is gone or has closed the group: nobody wants an answer.
+        os._exit(0)
+
+    def next_job(self) -> Job:
+        return self._jobs.get()
+
+    def wants_stop(self) -> bool:
+        return self._stop.is_set()
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _take_stdout() -> BinaryIO:
+    """Keep stdout for answers alone: whatever a library prints goes to stderr."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return answers
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="rank")
+    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--world", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--store", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = _arguments()
+    _die_with_parent()
+    answers = _take_stdout()
+    inbox = _Inbox(sys.stdin.buffer)
+
+    import torch
+
+    from trimtab.parallel.ranks import join
+
+    torch.set_num_threads(arguments.threads)
+    ranks = join(arguments.rank, arguments.world, arguments.store)
+
+    def say(line: Line) -> None:
+        answers.write(encode(line))
+
+    say(Ready(pid=os.getpid()))
+    while True:
+        job = inbox.next_job()
+        task = importlib.import_module(TASKS[job.task])
+        try:
+            result = task.run(
+                job.job,
+                ranks,
+                (lambda event: say(News(event=event))) if ranks.first else (lambda _: None),
+                inbox.wants_stop,
+            )
+        except TrimtabError as error:
+            say(
+                Failed(
+                    error=type(error).__name__, message=error.message, where=error.where, remedy=error.remedy
+                )
+            )
+        else:
+            say(Done(result=result))
+
+
+if __name__ == "__main__":
+    main()

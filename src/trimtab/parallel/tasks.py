@@ -1,0 +1,14 @@
+"""The closed table of what a group of ranks can be asked to do. A job names a task, never an import path.
+
+Each module has `run(job, ranks, report, wants_stop) -> dict`; the modules stand on higher floors, so they are
+named here and imported only inside a rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+TaskName = Literal["train", "rate"]
+
+TASKS: Mapping[TaskName, str] = {"train": "trimtab.training.task", "rate": "trimtab.training.rate"}

@@ -1,0 +1,99 @@
+"""One piece of training as data: what a group of ranks is told, and what it answers. No torch.
+
+A job names folders, so it can be sent to another process and compared by its digest. Lengths are in tokens;
+the data order is one endless sequence of windows (`data.loader`), of which a job takes a stretch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from trimtab.spec.ids import digest
+
+Objective = Literal["language_modelling", "distillation"]
+
+
+class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`model`, `teacher`, `data` (prepared), `output` and `checkpoints` are folders.
+
+    `start_sequence` is the place in the data order at which to begin, so that later jobs see fresh text.
+    `batch` counts sequences over all ranks; `micro_batch` bounds those of one rank's forward pass (0: all
+    at once). `learning_rate` is that of matrices under Muon, of everything under AdamW;
+    `embedding_learning_rate` is that of embeddings, norms and biases under Muon. `warmup` and `decay` are
+    fractions of the steps. `cross_entropy_weight` w makes distillation's loss (1 - w) KL(teacher ‖ student)
+    + w cross-entropy.
+    """
+
+    model: str
+    data: str
+    output: str
+    tokens: int
+    checkpoints: str | None = None
+    teacher: str | None = None
+    objective: Objective = "language_modelling"
+    cross_entropy_weight: float = 0.0
+    optimizer: Literal["adamw", "muon"] = "muon"
+    learning_rate: float = 0.02
+    embedding_learning_rate: float = 0.01
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    decay: float = 0.5
+    gradient_clip: float = 1.0
+    batch: int = 8
+    micro_batch: int = 0
+    sequence_length: int = 256
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    seed: int = 0
+    start_sequence: int = 0
+    validation_points: int = 10
+    validation_windows: int = 8
+    checkpoint_seconds: float = 30.0
+    resume: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps: whole batches nearest to `tokens`, at least one."""
+        return max(1, round(self.tokens / (self.batch * self.sequence_length)))
+
+    def identity(self) -> str:
+        """Digest of what decides the trained weights, given one world; a checkpoint belongs to one
+        identity.
+        """
+        plain = msgspec.to_builtins(self)
+        for name in ("output", "checkpoints", "resume", "checkpoint_seconds"):
+            del plain[name]
+        return digest(plain)
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """The curve at one time: mean training objective since the last point, and cross-entropy on held-out
+    windows.
+    """
+
+    tokens: int
+    loss: float
+    validation_loss: float | None = None
+
+
+class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`seconds` are those spent in steps, over all resumed parts. `stopped`: asked to stop early,
+    checkpoint saved.
+
+    `next_sequence` is where the next job goes on in the data order. Losses are in nats per token.
+    `optimizer_share` is the fraction of the step time that the optimizer took. `precision` is what was
+    chosen.
+    """
+
+    steps: int
+    tokens: int
+    seconds: float
+    tokens_per_second: float
+    loss: float
+    validation_loss: float | None
+    curve: tuple[Point, ...]
+    next_sequence: int
+    precision: str
+    optimizer_share: float
+    stopped: bool = False

@@ -1,0 +1,38 @@
+"""Predict what a teacher predicts: forward KL on logits, summed over the vocabulary, mean over tokens.
+
+Forward KL covers the teacher's modes, which suits recovery after pruning (Hinton et al. 2015; Muralidharan
+et al. 2024). An optional share of cross-entropy keeps the true token in sight. The teacher is never
+trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from trimtab.models.load import load
+from trimtab.spec.errors import UsageError
+from trimtab.training.objectives.divergence import divergence
+
+
+class Distillation:
+    def __init__(self, teacher: torch.nn.Module, cross_entropy_weight: float) -> None:
+        self._teacher, self._weight = teacher.eval().requires_grad_(False), cross_entropy_weight
+
+    @classmethod
+    def load(cls, folder: Path | None, device: torch.device, cross_entropy_weight: float) -> Self:
+        if folder is None:
+            raise UsageError("distillation needs a teacher.", where="teacher", remedy="Name a model folder.")
+        if not 0 <= cross_entropy_weight <= 1:
+            raise UsageError("cross_entropy_weight must lie between 0 and 1.", where="cross_entropy_weight")
+        return cls(load(folder).to(device), cross_entropy_weight)
+
+    def loss(self, logits: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Sum over tokens, nats: (1 - w) KL(teacher ‖ student) + w cross-entropy."""
+        with torch.no_grad():
+            taught = self._teacher(input_ids=inputs, use_cache=False).logits
+        return divergence(
+            logits.flatten(0, 1), targets.flatten(), teacher=taught.flatten(0, 1), weight=self._weight
+        )[0]

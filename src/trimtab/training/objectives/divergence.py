@@ -1,0 +1,103 @@
+"""The loss of a predicted distribution against a target one, summed over tokens, with its gradient in
+closed form.
+
+The target is a mix of a teacher's distribution p and the true token: t = (1 - w) p + w onehot. For logits z
+with q = softmax(z), d/dz [(1 - w) KL(p ‖ q) + w (-log q_true)] = q - t, which is computed while the loss
+is, chunk by chunk, so the only tensor kept is the gradient itself: no float copies of tokens x vocabulary
+log-probabilities.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import FunctionCtx
+
+# Tokens per chunk: temporaries stay in cache on a CPU and small on a GPU.
+CHUNK_TOKENS = 256
+# Targets with this id do not count.
+IGNORED = -100
+
+
+class _Divergence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        teacher: torch.Tensor | None,
+        weight: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        gradient = torch.empty_like(logits)
+        total = torch.zeros((), dtype=torch.float32, device=logits.device)
+        cross_entropy = torch.zeros_like(total)
+        for start in range(0, len(logits), CHUNK_TOKENS):
+            part = slice(start, start + CHUNK_TOKENS)
+            loss, surprise = _chunk(
+                logits[part],
+                targets[part],
+                None if teacher is None else teacher[part],
+                weight,
+                gradient[part],
+            )
+            total += loss
+            cross_entropy += surprise
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(cross_entropy)
+        return total, cross_entropy
+
+    @staticmethod
+    def backward(
+        ctx: FunctionCtx, upstream: torch.Tensor, _: torch.Tensor
+    ) -> tuple[torch.Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors  # pyrefly: ignore[missing-attribute]
+        return gradient.mul_(upstream.to(gradient.dtype)), None, None, None
+
+
+def _chunk(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    teacher: torch.Tensor | None,
+    weight: float,
+    gradient: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and cross-entropy sums of (tokens, vocabulary) logits; writes q - t into `gradient`."""
+    wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    log_q = torch.log_softmax(logits, dim=-1, dtype=wide)
+    counted = targets != IGNORED
+    index = targets.clamp_min(0).unsqueeze(1)
+    cross_entropy = -(log_q.gather(1, index).squeeze(1) * counted).sum()
+    if teacher is None:
+        loss, on_target = cross_entropy, 1.0
+        slope = log_q.exp_()
+    else:
+        log_p = torch.log_softmax(teacher, dim=-1, dtype=wide)
+        p = log_p.exp()
+        # Rows are summed before they are masked, so ignored rows cost nothing more.
+        divergence = (p * log_p.sub_(log_q)).sum(dim=1)
+        loss, on_target = (1 - weight) * (divergence * counted).sum() + weight * cross_entropy, weight
+        slope = log_q.exp_().sub_(p, alpha=1 - weight)
+    if on_target:
+        slope.scatter_add_(1, index, torch.full_like(index, -on_target, dtype=wide))
+    torch.mul(slope, counted.unsqueeze(1), out=gradient) if gradient.dtype == wide else gradient.copy_(
+        slope * counted.unsqueeze(1)
+    )
+    return loss, cross_entropy
+
+
+def divergence(
+    logits: torch.Tensor, targets: torch.Tensor, *, teacher: torch.Tensor | None = None, weight: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums over tokens of the loss (differentiable once, in `logits`) and of the cross-entropy, in nats,
+    float32.
+
+    `logits` (tokens, V) of any float type, `targets` (tokens,) int64 with `IGNORED` for positions that do
+    not count, `teacher` (tokens, V') without gradient or None; where V and V' differ, padding of a
+    vocabulary beyond the smaller one is left out of both. `weight` is that of the true token; without a
+    teacher it is 1.
+    """
+    if teacher is not None and teacher.shape[-1] != logits.shape[-1]:
+        shared = min(teacher.shape[-1], logits.shape[-1])
+        logits, teacher = logits[:, :shared], teacher[:, :shared]
+    return _Divergence.apply(logits, targets, teacher, weight if teacher is not None else 1.0)

@@ -1,0 +1,41 @@
+"""float32 or bf16 for matrix products: whichever this device is faster at, found by timing one product in
+each.
+
+Processors without bf16 units emulate it far slower than float32, so the name of a type says nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import torch
+
+from trimtab.parallel.ranks import Ranks
+
+PrecisionName = Literal["float32", "bf16"]
+_SIZE, _REPEATS = 512, 3
+# bf16 costs some exactness, so it must be clearly faster.
+_MUST_GAIN = 1.3
+
+
+def choose_precision(wanted: Literal["auto", "float32", "bf16"], ranks: Ranks) -> PrecisionName:
+    """`wanted`, or for `auto` the faster one; rank 0 decides for all."""
+    if wanted != "auto":
+        return wanted
+    gain = (
+        _seconds(torch.float32, ranks.device) / _seconds(torch.bfloat16, ranks.device) if ranks.first else 0.0
+    )
+    choice = ranks.broadcast(torch.tensor([float(gain >= _MUST_GAIN)], device=ranks.device))
+    return "bf16" if choice.item() else "float32"
+
+
+def _seconds(dtype: torch.dtype, device: torch.device) -> float:
+    """Best of a few runs of one square product, after a warm-up."""
+    left = torch.ones(_SIZE, _SIZE, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(_REPEATS + 1):
+        start = time.perf_counter()
+        (left @ left)[0, 0].item()
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,62 @@
+"""The task "rate" of a group of ranks: how fast a job trains, from its own first steps. Nothing is saved.
+
+Turns a recipe's `training.time` into tokens before the run starts, so that the schedule knows its end.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from trimtab.parallel.ranks import Ranks
+from trimtab.training.job import TrainJob
+from trimtab.training.setup import Setup
+
+# The first steps pay for allocations and DDP's bucket order.
+_WARM_UP, _MEASURED = 2, 4
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """`setup_seconds`: loading model, teacher and data. `step_seconds` is a median."""
+
+    tokens_per_second: float
+    step_seconds: float
+    setup_seconds: float
+    precision: str
+
+
+def measure(job: TrainJob, ranks: Ranks) -> Rate:
+    """Every rank calls it."""
+    started = time.perf_counter()
+    setup = Setup(job, ranks)
+    ready = time.perf_counter()
+    times = []
+    for _ in range(_WARM_UP + _MEASURED):
+        before = time.perf_counter()
+        setup.backward(setup.loader.next())
+        # A step that moves nothing: what counts is its time.
+        setup.optimizers.step(0.0)
+        setup.model.zero_grad(set_to_none=True)
+        times.append(time.perf_counter() - before)
+    step_seconds = statistics.median(times[_WARM_UP:])
+    return Rate(
+        tokens_per_second=job.batch * job.sequence_length / step_seconds,
+        step_seconds=step_seconds,
+        setup_seconds=ready - started,
+        precision=setup.precision,
+    )
+
+
+def run(
+    job: dict[str, Any],
+    ranks: Ranks,
+    report: Callable[[dict[str, Any]], None],
+    wants_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """A `TrainJob` in, a `Rate` out, both as plain data."""
+    del report, wants_stop
+    return msgspec.to_builtins(measure(msgspec.convert(job, TrainJob), ranks))
