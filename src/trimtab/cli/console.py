@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -50,6 +50,17 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         shown.add_row(*row)
     console().print(shown)
+
+
+class StageEvent(Protocol):
+    """News of a long run, whatever floor it comes from."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def fraction(self) -> float: ...
+    @property
+    def note(self) -> str: ...
 
 
 class Progress:
@@ -104,6 +115,25 @@ def progress(label: str) -> Iterator[Progress]:
         yield bar
     finally:
         bar.close()
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[StageEvent], None]]:
+    """Shows a run's events: one progress bar a stage, the next replacing the last."""
+    current: list[tuple[str, Progress]] = []
+
+    def show(event: StageEvent) -> None:
+        if not current or current[0][0] != event.stage:
+            while current:
+                current.pop()[1].close()
+            current.append((event.stage, Progress(event.stage)))
+        current[0][1].update(event.fraction, event.note)
+
+    try:
+        yield show
+    finally:
+        while current:
+            current.pop()[1].close()
 
 
 def run(application: object) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from trimtab import __version__
-from trimtab.cli import keys, models
+from trimtab.cli import demo, keys, models, optimize
 from trimtab.cli.console import run
 
 app = typer.Typer(
@@ -34,6 +34,8 @@ def _main(
     pass
 
 
+app.command()(demo.demo)
+app.command()(optimize.optimize)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 

@@ -128,12 +128,16 @@ class QualityGate(_Part):
 
 
 class ServiceLevel(_Part):
-    """Limits of the served build under `traffic`. Each metric knows its direction."""
+    """Limits of the served build under `traffic`. Each metric knows its direction.
+
+    `tokens_per_second` counts output tokens; `speedup` is the same ÷ the baseline's, measured side by side.
+    """
 
     ttft_p95: Duration | None = None
     tpot_p95: Duration | None = None
     memory: Bytes | None = None
     tokens_per_second: float | None = Field(default=None, gt=0)
+    speedup: float | None = Field(default=None, gt=0)
 
 
 class Traffic(_Part):

@@ -1,0 +1,130 @@
+"""`trimtab optimize RECIPE|FOLDER`: the main job. Exit 0 with a winner, 3 where nothing holds every limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimtab.cli.console import emit_json, say, stages, table
+from trimtab.spec.errors import EXIT_REFUSED, UsageError
+from trimtab.spec.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from trimtab.spec.recipe import Recipe
+    from trimtab.spec.verdict import Candidate, Verdict
+
+MODEL_NAME_LENGTH = 64
+
+
+def optimize(
+    source: Annotated[Path, typer.Argument(help="A recipe (YAML), or a model's folder together with --data.")],
+    data: Annotated[str | None, typer.Option(help="For a folder: text:FILE to measure quality on.")] = None,
+    name: Annotated[str | None, typer.Option(help="For a folder: the name to publish under.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the run keeps its files.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Search, measure, prove and publish. The same command resumes an interrupted run.
+
+    A folder alone is optimized without training: bits and serving configuration, in minutes.
+    """
+    from trimtab.optimization.run import optimize as run
+
+    recipe = recipe_of(source, data, name)
+    show_forecast(recipe)
+    with stages() as on_event:
+        verdict = run(recipe, output=output, on_event=on_event)
+    if as_json:
+        emit_json(verdict)
+    else:
+        show(verdict)
+    if not verdict.feasible:
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def recipe_of(source: Path, data: str | None, name: str | None) -> Recipe:
+    """The recipe in a file, or the one that stands for a folder and `--data`."""
+    from trimtab.spec.recipe import Recipe
+
+    if not source.is_dir():
+        if data or name:
+            raise UsageError("--data and --name go with a model's folder.", where=str(source))
+        return Recipe.load(source)
+    if data is None:
+        raise UsageError(
+            "a folder needs text to measure quality on.", where="--data", remedy="Add --data text:FILE."
+        )
+    kind, _, file = data.partition(":")
+    if kind != "text" or not file:
+        raise UsageError(f"{data!r} names no data.", where="--data", remedy="Write text:FILE.")
+    return Recipe.model_validate(
+        {
+            "version": 1,
+            "name": name or plain_name(source),
+            "model": str(source.resolve()),
+            "data": {"test": {"text": str(Path(file).resolve())}},
+            "search": {"distill_tokens": 0},
+        }
+    )
+
+
+def plain_name(folder: Path) -> str:
+    """A store name from a folder's: `Qwen3-0.6B` → `qwen3-0.6b`."""
+    letters = [c if c.isalnum() or c in "._-" else "-" for c in folder.resolve().name.lower() if c.isascii()]
+    return "".join(letters).lstrip("._-")[:MODEL_NAME_LENGTH] or "model"
+
+
+def show_forecast(recipe: Recipe) -> None:
+    from trimtab.optimization.forecast import forecast, matrix_rate, parameters
+    from trimtab.spec.recipe import Architecture
+
+    if isinstance(recipe.model, Architecture):
+        weights = parameters(recipe.model)
+    else:
+        weights = 0
+        if recipe.search.distill_tokens != 0 and Path(recipe.model).is_dir():
+            from trimtab.models.info import inspect
+
+            weights = inspect(Path(recipe.model)).parameters
+    expected = forecast(recipe, weights or 1, matrix_rate())
+    total = format_duration(sum(stage.seconds for stage in expected))
+    say(f"forecast: about {total} ({', '.join(f'{s.name} {format_duration(s.seconds)}' for s in expected)})")
+
+
+def show(verdict: Verdict) -> None:
+    """The before/after table, the decision, and where the report lies."""
+    rows = [_row(c) for c in (verdict.baseline, *verdict.controls, *verdict.candidates)]
+    columns = ["", "parameters", "weights", "tok/s at 1", "tok/s at 16", "first token", "memory", "perplexity", ""]
+    table(f"{verdict.name}: measured on this machine", columns, rows)
+    winner = verdict.winner
+    if winner is None:
+        say("infeasible: nothing holds every limit.")
+        for reason in verdict.reasons:
+            say(f"  {reason}")
+        if verdict.nearest:
+            say("  nearest level: " + ", ".join(f"{key} {level}" for key, level in verdict.nearest.items()))
+    else:
+        low, high = winner.speedup_c16_interval
+        say(
+            f"winner: {winner.candidate}, published as {winner.name}@{winner.version}: {winner.speedup_c16:.2f} × "
+            f"[{low:.2f}, {high:.2f}] the baseline's tokens/s, {winner.perplexity_ratio:.3f} × its perplexity, "
+            f"{winner.weights_bytes_ratio:.2f} × its bytes"
+        )
+    say(f"report: {Path(verdict.run) / 'report.html'}")
+
+
+def _row(candidate: Candidate) -> list[str]:
+    speed, quality = candidate.speed, candidate.quality
+    rates = [f"{load.tokens_per_second.value:,.0f}" for load in speed.loads] if speed else ["–", "–"]
+    return [
+        candidate.name,
+        f"{candidate.parameters / 1e6:.2f} M",
+        format_bytes(candidate.weights_bytes),
+        rates[0],
+        rates[-1],
+        format_duration(speed.loads[-1].ttft_p50) if speed else "–",
+        format_bytes(speed.memory_bytes) if speed else "–",
+        f"{quality.perplexity.value:.2f}" if quality else "–",
+        candidate.reason,
+    ]

@@ -1,0 +1,60 @@
+"""From a decision to a version in the store: records into the folder, signature, report beside it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from trimtab import __version__
+from trimtab.models.info import inspect
+from trimtab.optimization.card import model_card
+from trimtab.optimization.workspace import Workspace
+from trimtab.spec.artifact import CARD, PASSPORT, SERVING, Passport
+from trimtab.spec.clock import now
+from trimtab.spec.verdict import Candidate
+from trimtab.store.store import Store
+from trimtab.store.version import Version
+
+
+def publish(
+    store: Store,
+    workspace: Workspace,
+    name: str,
+    folder: Path,
+    candidate: Candidate,
+    *,
+    parent: str | None,
+    recipe_digest: str,
+    data_digest: str | None,
+    aliases: tuple[str, ...] = (),
+) -> Version:
+    """A signed version of `folder` with its serving configuration, passport and card. The folder stays as it is."""
+    staged = workspace.folder / "publish" / candidate.name
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(folder, staged)
+    passport = Passport(
+        name=name,
+        architecture=inspect(folder).architecture,
+        parameters=candidate.parameters,
+        parent=parent,
+        recipe_digest=recipe_digest,
+        data_digest=data_digest,
+        steps=candidate.steps,
+        quality=candidate.quality,
+        speed=candidate.speed,
+        engines=(candidate.serving.engine, "transformers"),
+        trimtab_version=__version__,
+        created=now(),
+    )
+    _write(staged / PASSPORT, passport)
+    _write(staged / SERVING, candidate.serving)
+    (staged / CARD).write_text(model_card(name, passport, candidate.serving), encoding="utf-8")
+    version = store.publish(staged, name, aliases=aliases)
+    shutil.rmtree(staged)
+    return version
+
+
+def _write(path: Path, record: msgspec.Struct) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")

@@ -1,0 +1,90 @@
+"""Quality of every build that will be served, against the baseline in transformers float32, on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.data.prepared import Prepared
+from trimtab.engines.scoring import Scorer, scorer
+from trimtab.evaluation import generation, ngrams
+from trimtab.evaluation.quality import REFERENCE, compare
+from trimtab.models.info import inspect
+from trimtab.optimization.subject import Subject
+from trimtab.spec.hardware import usable_cores
+from trimtab.spec.measures import Estimate, Quality
+from trimtab.spec.serving import ServingConfiguration
+
+# Tokens of the test split that are scored, spread evenly over it: a few thousand windows settle a perplexity.
+MOST_TOKENS = 65_536
+# Continuations that are judged for sanity.
+SAMPLES, SAMPLE_PROMPT, SAMPLE_LENGTH = 16, 32, 48
+
+
+class Qualities(msgspec.Struct, frozen=True, kw_only=True):
+    """By row. `over_control` is perplexity ÷ the better of baseline and control; `better` says which that was.
+
+    `ngrams` are perplexities of the same windows under count models of the train split.
+    """
+
+    qualities: dict[str, Quality]
+    over_control: dict[str, Estimate]
+    better: str
+    reference: Estimate
+    ngrams: dict[str, float]
+    resampled: str
+
+
+def test_windows(data: Prepared, length: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Non-overlapping windows and their files, at most `MOST_TOKENS`, evenly spread."""
+    windows, files = data.windows("test", length)
+    most = max(1, MOST_TOKENS // length)
+    if len(windows) <= most:
+        return windows, files
+    chosen = np.linspace(0, len(windows) - 1, most).astype(int)
+    return windows[chosen], files[chosen]
+
+
+def measure_quality(
+    subjects: Sequence[Subject],
+    data: Prepared,
+    length: int,
+    home: Path,
+    on_progress: Callable[[float], None] | None = None,
+) -> Qualities:
+    """Score every row's build on the same windows. Expects one row of role baseline."""
+    windows, files = test_windows(data, length)
+    threads = len(usable_cores())
+    baseline = next(s for s in subjects if s.role == "baseline")
+    reference = scorer(
+        baseline.path, ServingConfiguration(engine="transformers", weight_format="float32"), home, threads
+    )
+    builds = {s.name: scorer(s.path, s.serving, home, threads) for s in subjects}
+    found = compare(reference, builds, windows, files, on_progress=on_progress)
+    eos_ids = inspect(baseline.path).eos_ids
+    controls = [s.name for s in subjects if s.role == "control"]
+    better = min((REFERENCE, *controls), key=lambda name: found.perplexity(name).value)
+    return Qualities(
+        qualities={name: found.quality(name, degenerate=_degenerate(build, windows, eos_ids)) for name, build in builds.items()},
+        over_control={name: found.perplexity_ratio(name, better) for name in builds},
+        better=better,
+        reference=found.perplexity(REFERENCE),
+        ngrams=_ngrams(data, windows),
+        resampled=found.resampled,
+    )
+
+
+def _degenerate(build: Scorer, windows: NDArray[np.int32], eos_ids: tuple[int, ...]) -> float:
+    """The share of sampled continuations of test text that are empty or loop."""
+    prompts = windows[np.linspace(0, len(windows) - 1, SAMPLES).astype(int), :SAMPLE_PROMPT]
+    return generation.fraction_degenerate(generation.sample(build.logits, prompts, SAMPLE_LENGTH).tolist(), eos_ids)
+
+
+def _ngrams(data: Prepared, windows: NDArray[np.int32]) -> dict[str, float]:
+    if not data.record.tokens.get("train"):
+        return {}
+    return ngrams.fit(data.tokens("train"), data.vocabulary).perplexities(windows)

@@ -1,0 +1,79 @@
+"""The main job: `optimize(recipe) -> Verdict`. Reads as the sentence it is; each step keeps its result.
+
+Interrupted at any moment, the same recipe goes on where it was. What is measured is the build that will be served.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from trimtab.data.prepared import Prepared
+from trimtab.optimization.baseline import Baseline, locate, prepare_data, take_baseline
+from trimtab.optimization.measuring import measure_all
+from trimtab.optimization.proving import prove
+from trimtab.optimization.recovery import extra_tokens, recover, train_from_scratch
+from trimtab.optimization.report.page import write_report
+from trimtab.optimization.rows import rows
+from trimtab.optimization.search import Search, curves
+from trimtab.optimization.shaping import choose_finalists, cut_candidates, time_candidates
+from trimtab.optimization.training import Trainer
+from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.spec.recipe import Recipe
+from trimtab.spec.verdict import Verdict
+from trimtab.store.store import Store
+
+
+def optimize(
+    recipe: Recipe, *, output: Path | None = None, home: Path | None = None, on_event: OnEvent | None = None
+) -> Verdict:
+    """Search, measure, prove, publish. Returns the verdict, feasible or not; resumes an interrupted run.
+
+    Raises what bad input raises (`RecipeError`, `DataError`, `ModelError`, `NotFoundError`), `IntegrityError` for a
+    changed artifact, and `RefusedError` while another process works on the same run.
+    """
+    began, report = time.monotonic(), on_event or (lambda _: None)
+    store = Store(home)
+    model = locate(recipe, store)
+    with Workspace(recipe, output, store.home) as workspace:
+        if workspace.verdict is not None:
+            return workspace.verdict
+        report(Event(stage="prepare the data", fraction=0.0))
+        data = prepare_data(recipe, workspace, model)
+        with Trainer(recipe, workspace, data) as trainer:
+            baseline = take_baseline(recipe, workspace, data, model, trainer, report)
+            search = look(recipe, workspace, store, baseline, data, trainer, began, report)
+        measured = measure_all(recipe, workspace, store, rows(recipe, baseline, search), data, report)
+        verdict = prove(recipe, workspace, store, baseline, measured, data, time.monotonic() - began)
+        workspace.conclude(verdict, lambda path: write_report(path, verdict, curves(baseline, search)))
+        if verdict.winner is not None:
+            published = f"{verdict.winner.name}@{verdict.winner.version}"
+            for record in ("verdict.json", "report.html"):
+                store.attach(published, record, workspace.folder / record)
+    return verdict
+
+
+def look(
+    recipe: Recipe,
+    workspace: Workspace,
+    store: Store,
+    baseline: Baseline,
+    data: Prepared,
+    trainer: Trainer,
+    began: float,
+    report: OnEvent,
+) -> Search:
+    """Shapes: cut and refit, time on the engine, distil the most promising. Nothing where training is not wanted."""
+    if recipe.search.distill_tokens == 0:
+        return Search()
+    made = cut_candidates(recipe, workspace, baseline, data, report)
+    timed = time_candidates(recipe, workspace, baseline, made, store.home, report)
+    finalists = choose_finalists(recipe, timed)
+    tokens = extra_tokens(recipe, workspace, baseline, finalists, trainer, began)
+    recovery = recover(recipe, workspace, baseline, finalists, trainer, tokens, report)
+    if recipe.search.from_scratch:
+        scratch = train_from_scratch(recipe, workspace, baseline, finalists[0], recovery, data, trainer, report)
+        recovery = msgspec.structs.replace(recovery, from_scratch=scratch)
+    return Search(tried=tuple(timed), finalists=tuple(finalists), recovery=recovery)

@@ -1,0 +1,134 @@
+"""All training of a run, in one group of processes: baseline, controls, distillation. Started when first needed.
+
+Every job takes the next stretch of one endless data order, so later jobs see text that earlier ones did not; jobs
+that are to be compared are given the same stretch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from trimtab.data.prepared import Prepared
+from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.parallel.launch import Group, launch
+from trimtab.spec.hardware import usable_cores
+from trimtab.spec.layout import Layout
+from trimtab.spec.recipe import Recipe
+from trimtab.spec.units import format_count, format_duration
+from trimtab.training.job import Point, TrainJob, TrainResult
+
+# Without `training.time` or `training.tokens`: what a first look is worth, not what a good model needs.
+DEFAULT_SECONDS = 600.0
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training job did, as the run remembers it."""
+
+    tokens: int
+    seconds: float
+    tokens_per_second: float
+    curve: tuple[Point, ...]
+    next_sequence: int
+    precision: str
+    optimizer: str
+
+
+def layout_of(recipe: Recipe) -> Layout:
+    """The recipe's, or one process a core that may be used, two at most: beyond that a planner must choose."""
+    if recipe.parallel == "auto":
+        return Layout(data=min(2, len(usable_cores())))
+    return Layout(data=recipe.parallel.data)
+
+
+class Trainer:
+    """Runs training jobs of one run; a job that was cut off goes on from its last checkpoint."""
+
+    def __init__(self, recipe: Recipe, workspace: Workspace, data: Prepared) -> None:
+        self._recipe, self._workspace, self._data = recipe, workspace, data
+        self._group: Group | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._group is not None:
+            self._group.close()
+            self._group = None
+
+    def start(self) -> Group:
+        """The group; its processes start now, so that they import while the caller does something else."""
+        if self._group is None:
+            self._group = launch(layout_of(self._recipe))
+        return self._group
+
+    def job(self, model: Path, output: Path, tokens: int, **more: Any) -> TrainJob:
+        training = self._recipe.training
+        rate = {} if training.learning_rate == "auto" else {"learning_rate": training.learning_rate}
+        optimizer = "muon" if training.optimizer == "auto" else training.optimizer
+        if optimizer == "adamw" and not rate:
+            rate = {"learning_rate": 3e-3}
+        return TrainJob(
+            model=str(model),
+            output=str(output),
+            data=str(self._data.folder),
+            checkpoints=str(self._workspace.folder / "checkpoints" / output.name),
+            tokens=tokens,
+            optimizer=optimizer,
+            batch=training.batch,
+            sequence_length=training.sequence_length,
+            precision=training.precision,
+            seed=training.seed,
+            resume=True,
+            **rate,
+            **more,
+        )
+
+    def rate(self, job: TrainJob) -> float:
+        """Tokens/s of a job, from a few steps of it."""
+        return float(self.start().run("rate", msgspec.to_builtins(job))["tokens_per_second"])
+
+    def train(
+        self, label: str, *, model: Path, output: Path, on_event: OnEvent, tokens: int | None = None, **more: Any
+    ) -> Training:
+        """Train `model` into the folder `output`. Without `tokens` the recipe's length holds."""
+        tokens = tokens or self._recipe.training.tokens or self._tokens_for_time(label, model, output)
+        job = self.job(model, output, tokens, **more)
+        answer = self.start().run("train", msgspec.to_builtins(job), lambda event: on_event(_event(label, event)))
+        result = msgspec.convert(answer, TrainResult)
+        if result.stopped:
+            raise KeyboardInterrupt
+        return Training(
+            tokens=result.tokens,
+            seconds=result.seconds,
+            tokens_per_second=result.tokens_per_second,
+            curve=result.curve,
+            next_sequence=result.next_sequence,
+            precision=result.precision,
+            optimizer=job.optimizer,
+        )
+
+    def _tokens_for_time(self, label: str, model: Path, output: Path) -> int:
+        """Measured once and kept, so that a resumed run trains for the same length."""
+        seconds = self._recipe.training.time or DEFAULT_SECONDS
+        measured = self._workspace.step(
+            f"rate-{label}", float, lambda: self.rate(self.job(model, output, tokens=1_000_000))
+        )
+        return int(measured * seconds)
+
+
+def _event(label: str, event: dict[str, Any]) -> Event:
+    total = max(1, int(event.get("total", 1)))
+    note = (
+        f"loss {event.get('loss', float('nan')):.3f} · {format_count(event.get('tokens_per_second', 0.0))} tokens/s · "
+        f"{format_duration(event.get('seconds_left', float('nan')))} left"
+    )
+    return Event(stage=f"train {label}", fraction=event.get("tokens", 0) / total, note=note)

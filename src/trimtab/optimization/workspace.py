@@ -1,0 +1,95 @@
+"""A run's folder: what was asked, what each step gave, and a lock. The same recipe finds it and goes on.
+
+A step's result is written whole or not at all, after its folders; so after `kill -9` a step was either done or
+never happened. Another Trimtab version, other hardware or another recipe is another folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+from trimtab import __version__
+from trimtab.spec.errors import RefusedError
+from trimtab.spec.hardware import this_machine
+from trimtab.spec.ids import digest
+from trimtab.spec.recipe import Recipe
+from trimtab.spec.verdict import Verdict
+
+Result = TypeVar("Result")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """News of a long run: which stage, how much of it is done (0 to 1), and a few words."""
+
+    stage: str
+    fraction: float
+    note: str = ""
+
+
+OnEvent = Callable[[Event], None]
+
+
+def run_folder(recipe: Recipe, home: Path) -> Path:
+    """`$TRIMTAB_HOME/runs/NAME-DIGEST` of this recipe, this version and this machine."""
+    identity = digest((recipe.digest(), __version__, this_machine()))
+    return home / "runs" / f"{recipe.name}-{identity[:12]}"
+
+
+class Workspace:
+    """The folder of one run, locked against a second process."""
+
+    def __init__(self, recipe: Recipe, folder: Path | None, home: Path) -> None:
+        """Raises `RefusedError` while another process works on the same run."""
+        self.folder = (folder or run_folder(recipe, home)).resolve()
+        (self.folder / "results").mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise RefusedError(
+                "another process is working on this run.", where=str(self.folder), remedy="Wait for it, or stop it."
+            ) from error
+        (self.folder / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.close()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the run came to, if it has ended."""
+        path = self.folder / "verdict.json"
+        return Verdict.load(path) if path.exists() else None
+
+    def conclude(self, verdict: Verdict, write_report: Callable[[Path], object]) -> None:
+        """Report, then verdict (which ends the run), then free what only a resumption would need."""
+        write_report(self.folder / "report.html")
+        verdict.save(self.folder / "verdict.json")
+        for name in ("checkpoints", "publish"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def step(self, name: str, kind: type[Result], make: Callable[[], Result]) -> Result:
+        """The result of a step: read if it was done before, made and kept otherwise."""
+        path = self.folder / "results" / f"{name}.json"
+        if path.exists():
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        result = make()
+        temporary = path.with_suffix(".part")
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        return result
