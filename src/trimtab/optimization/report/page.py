@@ -85,7 +85,8 @@ def _headline(verdict: Verdict, baseline: str) -> tuple[str, str]:
     title = f"{winner.name}@{winner.version} serves {speed} of the {baseline}"
     text = (
         "At 16 concurrent requests on the same cores "
-        f"(95 % interval {figures.times_span(winner.speedup_c16_interval)}), with {winner.perplexity_ratio:.3f} times its perplexity and "
+        f"(95 % interval {figures.times_span(winner.speedup_c16_interval)}), "
+        f"with {winner.perplexity_ratio:.3f} times its perplexity and "
         f"{figures.percent(winner.weights_bytes_ratio)} of its weight bytes."
     )
     return title, text
@@ -155,9 +156,7 @@ def _panels(
             panels.append(
                 (f"{name}: validation", plots.training(name, curve, verdict.ngrams, ("validation_loss",)))
             )
-            panels.append(
-                (f"{name}: divergence from the teacher", plots.training(name, curve, {}, ("loss",)))
-            )
+            panels.append((f"{name}: divergence", plots.training(name, curve, {}, ("loss",))))
         else:
             panels.append((name, plots.training(name, curve, verdict.ngrams)))
     return [(name, panel) for name, panel in panels if panel]
@@ -195,8 +194,8 @@ def render(
     """The whole report as one HTML text that refers to nothing outside itself.
 
     `curves` gives points by name of the model trained: `tokens` and, where known, `loss` (training) and
-    `validation_loss`, in nats per token; for the names in `distilled`, `loss` is the divergence from the teacher
-    and gets a panel of its own. `command` is how to run it again; `notes` are added to the honest notes.
+    `validation_loss`, in nats per token; for names in `distilled`, `loss` is the divergence from the teacher
+    and gets a panel of its own. `command` is how to run it again; `notes` come before the standing ones.
     """
     environment = _environment()
     shown = rows(verdict, baseline_label)

@@ -125,7 +125,7 @@ def _finite(curve: Curve, key: str) -> list[tuple[float, float]]:
 def training(
     name: str, curve: Curve, references: Mapping[str, float], keys: Iterable[str] = _LOSSES
 ) -> Markup:
-    """Loss over tokens: `loss` (training, thin) and `validation_loss` (bold), nats per token; points may lack one.
+    """Loss over tokens: `loss` (training, thin) and `validation_loss` (bold), nats per token. Each may lack.
 
     `references` are perplexities, drawn as dashed lines where they fall into the picture.
     """

@@ -10,9 +10,9 @@ from trimtab.spec.verdict import Candidate, Verdict
 
 _ROLES = {
     "baseline": "as it came in",
-    "control": "trained on, as long as the winner",
+    "control": "trained on, with the same extra tokens as distillation had",
     "int8_only": "only stored in fewer bits",
-    "from_scratch": "the winner's shape, trained from scratch with the same total compute",
+    "from_scratch": "the small shape, trained from scratch with the same total compute",
 }
 _SHAPE = {"layers": "{} layers", "ffn": "FFN {}", "kv_heads": "{} KV heads", "hidden": "hidden {}"}
 

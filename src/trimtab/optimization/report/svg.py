@@ -69,12 +69,18 @@ def linear(values: Sequence[float], start: float, end: float, *, wanted: int = 5
 
 
 def logarithmic(values: Sequence[float], start: float, end: float) -> Axis:
-    """A logarithmic axis over positive `values` with ticks at 1, 2 and 5 of each decade."""
+    """A logarithmic axis over positive `values`; ticks at 1, 2, 5 of each decade, finer in a narrow range."""
     low, high = min(values) / 1.25, max(values) * 1.25
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = tuple(
-        d for power in decades for d in (10.0**power, 2 * 10.0**power, 5 * 10.0**power) if low <= d <= high
-    )
+    decades = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+
+    def within(digits: Sequence[float]) -> tuple[float, ...]:
+        return tuple(
+            decade * digit for decade in decades for digit in digits if low <= decade * digit <= high
+        )
+
+    ticks = within((1, 2, 5))
+    if len(ticks) < 2:
+        ticks = within((1, 1.5, 2, 3, 4, 5, 7))
     return Axis(low=low, high=high, start=start, end=end, ticks=ticks, log=True)
 
 
