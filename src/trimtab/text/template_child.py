@@ -27,7 +27,7 @@ _LENGTH = struct.Struct("<I")
 class _Generation(jinja2.ext.Extension):
     """`{% generation %}` marks an answer for training; it renders as what it encloses."""
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}  # noqa: RUF012 - what the base class declares
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)

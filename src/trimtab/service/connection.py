@@ -1,0 +1,164 @@
+"""The gateway's end of one worker's socket: sends requests, hands news to whoever asked, counts life signs.
+
+One per worker process. It knows neither text nor HTTP; a sink is called in the event loop and must not block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from trimtab.service.errors import DeadlineError
+from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
+from trimtab.spec.wire import (
+    PROTOCOL,
+    AnyMessage,
+    Cancel,
+    Chunk,
+    Drain,
+    Event,
+    Fault,
+    FrameReader,
+    Hello,
+    Scored,
+    Step,
+    Submit,
+    WireError,
+    encode,
+)
+
+
+class Sink(Protocol):
+    """Who asked. `cost` is the number of tokens that it may need, for choosing the least busy worker."""
+
+    cost: int
+
+    def on_event(self, event: Event) -> None: ...
+
+    def on_scored(self, scored: Scored, parts: list[bytes]) -> None: ...
+
+    def on_fault(self, error: TrimtabError) -> None: ...
+
+
+def fault_error(fault: Fault) -> TrimtabError:
+    """A worker's refusal as an error of ours. Only refusals of the request itself keep the worker's words."""
+    if fault.code == "invalid":
+        return UsageError(fault.message)
+    if fault.code == "overloaded":
+        return OverloadedError("The engine's queue is full.")
+    if fault.code == "deadline":
+        return DeadlineError("The request was not finished before its deadline.")
+    return EngineError("The engine failed while it worked on this request.")
+
+
+class Connection(asyncio.Protocol):
+    """`hello` is done when the worker is loaded; `lost` when the socket is closed, for whatever reason.
+
+    `frames` counts what came: it standing still is the first sign of a dead worker. `wasted_tokens` counts
+    tokens that came for requests which had been cancelled.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.hello: asyncio.Future[Hello] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self.step: Step | None = None
+        self.frames = 0
+        self.cost = 0
+        self.wasted_tokens = 0
+        self.failure: str | None = None
+        self._sinks: dict[int, Sink] = {}
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+
+    def __len__(self) -> int:
+        """Requests that are not finished."""
+        return len(self._sinks)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # pyrefly: ignore[bad-assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        if not self.lost.done():
+            self.lost.set_result(None)
+        sinks, self._sinks = self._sinks, {}
+        self.cost = 0
+        for sink in sinks.values():
+            sink.on_fault(EngineError("The worker stopped while it worked on this request."))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message, parts in self._reader.feed(data):
+                self.frames += 1
+                if type(message) is Chunk:
+                    self._on_chunk(message)
+                else:
+                    self._on_message(message, parts)
+        except WireError as error:
+            self.failure = str(error)
+            self.close()
+
+    def _on_chunk(self, chunk: Chunk) -> None:
+        sinks = self._sinks
+        for event in chunk.events:
+            sink = sinks.get(event.id)
+            if sink is None:
+                self.wasted_tokens += len(event.tokens)
+                continue
+            if event.finish is not None:
+                self._forget(event.id)
+            sink.on_event(event)
+
+    def _on_message(self, message: AnyMessage, parts: list[bytes]) -> None:
+        if isinstance(message, Step):
+            self.step = message
+        elif isinstance(message, Hello):
+            if message.protocol != PROTOCOL:
+                self.failure = f"the worker speaks protocol {message.protocol}, this service {PROTOCOL}"
+                self.close()
+            elif not self.hello.done():
+                self.hello.set_result(message)
+        elif isinstance(message, Scored):
+            sink = self._forget(message.id)
+            if sink is not None:
+                sink.on_scored(message, parts)
+        elif isinstance(message, Fault):
+            self._on_fault(message)
+
+    def _on_fault(self, fault: Fault) -> None:
+        if fault.id is None:
+            self.failure = fault.message
+            return
+        sink = self._forget(fault.id)
+        if sink is not None:
+            sink.on_fault(fault_error(fault))
+
+    def _forget(self, request: int) -> Sink | None:
+        sink = self._sinks.pop(request, None)
+        if sink is not None:
+            self.cost -= sink.cost
+        return sink
+
+    def submit(self, message: Submit, tokens: bytes, sink: Sink) -> None:
+        """Send a request; all its news go to `sink` until it is finished or cancelled."""
+        if self._transport is None or self._transport.is_closing():
+            raise EngineError("The worker is not connected.")
+        self._sinks[message.id] = sink
+        self.cost += sink.cost
+        self._transport.write(encode(message, tokens))
+
+    def cancel(self, request: int) -> None:
+        """Stop a request. Nothing more is heard of it. A finished one is left alone."""
+        if self._forget(request) is not None:
+            self._send(Cancel(id=request))
+
+    def drain(self) -> None:
+        self._send(Drain())
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _send(self, message: Cancel | Drain) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(message))

@@ -1,0 +1,147 @@
+"""One request and its answer at the ASGI edge: body with a bound, headers, streaming, the client's leaving.
+
+Every answer passes through here, so every answer carries `x-request-id`. Knows nothing of models or dialects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from trimtab.service import limits
+from trimtab.service.errors import (
+    BodyTooLargeError,
+    ClientGoneError,
+    MediaTypeError,
+    error_body,
+    error_headers,
+)
+from trimtab.spec.errors import TrimtabError
+from trimtab.spec.ids import request_id
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+_STREAM = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Exchange:
+    """`started` is the moment the headers were complete, on the monotonic clock."""
+
+    __slots__ = ("_disconnected", "_receive", "_scope", "_send", "id", "marks", "route", "started", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self.id = request_id()
+        self.started = time.perf_counter()
+        self.marks: list[tuple[str, float]] = []
+        self.status = 0
+        self.route = "none"  # the table's path, for metrics
+        self._disconnected: asyncio.Task[None] | None = None
+
+    @property
+    def path(self) -> str:
+        return self._scope["path"]
+
+    @property
+    def path_parameters(self) -> dict[str, str]:
+        return self._scope.get("path_params", {})
+
+    def header(self, name: bytes) -> str | None:
+        for key, value in self._scope["headers"]:
+            if key == name:
+                return value.decode("latin-1")
+        return None
+
+    def mark(self, name: str) -> None:
+        """Note that a phase of the work ends now, for `Server-Timing`."""
+        self.marks.append((name, time.perf_counter()))
+
+    def timing(self) -> dict[str, float]:
+        """Milliseconds by phase, in order."""
+        before, found = self.started, {}
+        for name, moment in self.marks:
+            found[name] = round((moment - before) * 1e3, 2)
+            before = moment
+        return found
+
+    async def read_json(self) -> bytes:
+        """The body. Raises `MediaTypeError`, or `BodyTooLargeError` without reading past the bound."""
+        kind = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise MediaTypeError(
+                f"The content type {kind!r} is not served." if kind else "The request has no content type.",
+                remedy="Send JSON with 'Content-Type: application/json'.",
+            )
+        announced = self.header(b"content-length") or ""
+        if announced.isdigit() and int(announced) > limits.MAX_BODY_BYTES:
+            raise _too_large()
+        parts, size, more = [], 0, True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limits.MAX_BODY_BYTES:
+                raise _too_large()
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the client is gone, or once the answer is complete. The body must be read."""
+
+        async def watch() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+            callback()
+
+        self._disconnected = asyncio.create_task(watch())
+
+    async def respond(
+        self, status: int, body: bytes, *, headers: Headers | None = None, kind: bytes | None = None
+    ) -> None:
+        """A whole answer; JSON unless `kind` says otherwise."""
+        content = (b"content-type", kind) if kind else _JSON
+        length = (b"content-length", str(len(body)).encode())
+        await self._start(status, [content, length, *(headers or [])])
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def fail(self, error: TrimtabError) -> None:
+        await self.respond(error.status, error_body(error), headers=error_headers(error))
+
+    async def open_stream(self) -> Callable[[bytes], Awaitable[None]]:
+        """Answer 200 with server-sent events; returns what writes a piece of the stream."""
+        await self._start(200, _STREAM)
+        send = self._send
+
+        def write(data: bytes) -> Awaitable[None]:
+            return send({"type": "http.response.body", "body": data, "more_body": True})
+
+        return write
+
+    async def close_stream(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data})
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.status = status
+        extra = [(b"x-request-id", self.id.encode())]
+        if self.marks:
+            timing = ", ".join(f"{name};dur={span}" for name, span in self.timing().items())
+            extra.append((b"server-timing", timing.encode()))
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *extra]})
+
+
+def _too_large() -> BodyTooLargeError:
+    return BodyTooLargeError(
+        f"The request body is larger than {limits.MAX_BODY_BYTES} bytes.", remedy="Send less at once."
+    )

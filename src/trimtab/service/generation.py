@@ -1,0 +1,131 @@
+"""All sequences of one request: sent to workers, gathered, and stopped when nobody wants them any more.
+
+Knows nothing of HTTP. Whoever serves the request awaits `news` (streaming) or `done`, which raise what went
+wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from trimtab.service.errors import ClientGoneError
+from trimtab.service.model import Model
+from trimtab.service.orders import Order
+from trimtab.service.sequence import Sequence
+from trimtab.spec.errors import TrimtabError
+from trimtab.text.detokenizer import Detokenizer, detokenizer
+
+
+class _NoText:
+    """For a model without a tokenizer: ids have no text."""
+
+    def push(self, ids: object) -> str:  # noqa: ARG002 - the protocol's signature
+        return ""
+
+    def finish(self) -> str:
+        return ""
+
+
+class Generation:
+    """Must be `close`d, which cancels what still runs. `first_token` is on the event loop's clock."""
+
+    def __init__(self, model: Model, order: Order) -> None:
+        self._model, self.order = model, order
+        self._loop = asyncio.get_running_loop()
+        self._fresh: list[Sequence] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: TrimtabError | ClientGoneError | None = None
+        self._open = 0
+        self.first_token: float | None = None
+        pairs = [(prompt, choice) for prompt in order.prompts for choice in range(order.choices)]
+        self.sequences = [
+            Sequence(
+                self, index, prompt, self._text(), order.stops, len(prompt.ids) + order.sampling.max_tokens
+            )
+            for index, (prompt, _) in enumerate(pairs)
+        ]
+
+    def _text(self) -> Detokenizer:
+        tokenizer = self._model.tokenizer
+        return _NoText() if tokenizer is None else detokenizer(tokenizer, self._model.hidden_ids)
+
+    @property
+    def finished(self) -> bool:
+        return self._open == 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(len(prompt.ids) for prompt in self.order.prompts)
+
+    @property
+    def generated_tokens(self) -> int:
+        return sum(len(sequence.tokens) for sequence in self.sequences)
+
+    def start(self) -> None:
+        """Send everything, or nothing. Raises `OverloadedError` or `EngineError`."""
+        if self.order.sampling.max_tokens == 0:
+            for sequence in self.sequences:
+                sequence.end("length")
+            return
+        self._open = len(self.sequences)
+        self._model.submit(self.sequences, self.order)
+
+    def notify(self, sequence: Sequence) -> None:
+        if self.first_token is None:
+            self.first_token = self._loop.time()
+        if sequence.finish is not None:
+            self._open -= 1
+        if self.order.stream:
+            if not sequence.fresh:
+                sequence.fresh = True
+                self._fresh.append(sequence)
+        elif self._open:
+            return
+        self._wake()
+
+    def stop(self, sequence: Sequence) -> None:
+        self._model.cancel(sequence)
+
+    def fail(self, error: TrimtabError | ClientGoneError) -> None:
+        """The first failure ends the request; the rest of it is cancelled."""
+        if self._failure is None:
+            self._failure = error
+            self.close()
+            self._wake()
+
+    def abandon(self) -> None:
+        """The client is gone."""
+        if self._open:
+            self._model.count_abandoned()
+        self.fail(ClientGoneError())
+
+    def close(self) -> None:
+        if self._open:
+            self._open = 0
+            for sequence in self.sequences:
+                if sequence.finish is None:
+                    self._model.cancel(sequence)
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def news(self) -> list[Sequence]:
+        """The sequences that went on since the last time; waits for some."""
+        if not self._fresh and self._open and self._failure is None:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        if self._failure is not None:
+            raise self._failure
+        fresh, self._fresh = self._fresh, []
+        for sequence in fresh:
+            sequence.fresh = False
+        return fresh
+
+    async def done(self) -> None:
+        while self._open and self._failure is None:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        if self._failure is not None:
+            raise self._failure

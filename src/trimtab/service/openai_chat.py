@@ -1,0 +1,58 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trimtab.service.backend import Backend
+from trimtab.service.exchange import Exchange
+from trimtab.service.model import Scores
+from trimtab.service.openai_answers import Answer, run
+from trimtab.service.openai_logprobs import Told, chat_logprobs
+from trimtab.service.openai_orders import chat_order
+from trimtab.service.openai_requests import ChatRequest, decode
+from trimtab.service.sequence import Sequence
+
+
+class ChatAnswer(Answer):
+    object_whole, object_stream = "chat.completion", "chat.completion.chunk"
+    prefix = "chatcmpl-"
+    before_text = b'"delta":{"content":'
+    after_text = b"}"
+
+    def opening(self) -> bytes:
+        delta = {"role": "assistant", "content": ""}
+        return b"".join(
+            self.event({"choices": [_delta(sequence.index, delta, None, None)]})
+            for sequence in self.generation.sequences
+        )
+
+    def detailed_delta(self, sequence: Sequence, text: str, told: list[Told] | None) -> dict[str, Any]:
+        return _delta(sequence.index, {"content": text}, self._logprobs(told), sequence.finish)
+
+    def choice(self, sequence: Sequence, scores: Scores | None) -> dict[str, Any]:
+        told = None if self.order.alternatives is None else self.told(sequence, scores=scores)
+        return {
+            "index": sequence.index,
+            "message": {"role": "assistant", "content": sequence.take(), "refusal": None},
+            "logprobs": self._logprobs(told),
+            "finish_reason": sequence.finish,
+        }
+
+    def _logprobs(self, told: list[Told] | None) -> dict[str, Any] | None:
+        return None if told is None else chat_logprobs(self.model.tokenizer, told)
+
+
+def _delta(
+    index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None, finish: str | None
+) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+
+
+async def chat_completions(exchange: Exchange, backend: Backend) -> None:
+    request = decode(await exchange.read_json(), ChatRequest)
+    model = backend.model(request.model)
+    model.admit(request.n or 1)
+    order = await chat_order(request, model)
+    exchange.mark("tokenize")
+    await run(exchange, backend.metrics, model, order, ChatAnswer)

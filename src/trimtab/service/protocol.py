@@ -1,0 +1,115 @@
+"""uvicorn's HTTP protocol, with the bounds that it lacks: on slow or endless headers, bodies and readers.
+
+A client gets ten seconds for the headers, thirty for the body, and thirty to read when our side of the
+socket is full. What cannot be parsed is answered like every other fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from trimtab.service import limits
+from trimtab.service.errors import error_body
+from trimtab.spec.errors import OverloadedError, TrimtabError, UsageError
+from trimtab.spec.ids import request_id
+
+
+class HeadersTooLargeError(UsageError):
+    status, code = 431, "headers_too_large"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection: which deadline runs, how many bytes of headers came, how many were dropped."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+    _in_headers = True
+    _header_bytes = 0
+    _dropped_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyrefly: ignore[bad-override]
+        super().connection_made(transport)
+        self._set_deadline(limits.HEADERS_SECONDS)
+        if len(self.connections) > limits.MAX_CONNECTIONS:
+            self._refuse(OverloadedError("The service has too many connections."))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._set_deadline(None)
+        self._set_stalled(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_headers:
+            self._header_bytes += len(data)
+            if self._deadline is None:
+                self._set_deadline(limits.HEADERS_SECONDS)
+        super().data_received(data)
+        if self._in_headers and self._header_bytes > limits.MAX_HEADER_BYTES and self.parser is not None:
+            self._refuse(HeadersTooLargeError(f"The headers are over {limits.MAX_HEADER_BYTES} bytes."))
+
+    def on_headers_complete(self) -> None:
+        self._in_headers, self._header_bytes = False, 0
+        self._set_deadline(limits.BODY_SECONDS)
+        if len(self.headers) > limits.MAX_HEADERS:
+            self._refuse(HeadersTooLargeError(f"There are more than {limits.MAX_HEADERS} headers."))
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle is None or self.transport.is_closing():
+            return
+        if self.cycle.response_complete:
+            self._dropped_bytes += len(body)
+            if self._dropped_bytes > limits.MAX_DRAIN_BYTES:
+                self.transport.abort()
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_headers = True
+        self._set_deadline(None)
+        if self.cycle is not None:
+            super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._set_stalled(limits.STALLED_READER_SECONDS)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._set_stalled(None)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        self._refuse(UsageError("This is not an HTTP/1.1 request."))
+
+    def _refuse(self, error: TrimtabError) -> None:
+        """Answer outside of a request, and close."""
+        if self.transport.is_closing():
+            return
+        body = error_body(error)
+        head: list[bytes] = [
+            STATUS_LINE[error.status],
+            b"content-type: application/json\r\nconnection: close\r\n",
+            b"content-length: %d\r\nx-request-id: %b\r\n\r\n" % (len(body), request_id().encode()),
+        ]
+        self.transport.write(b"".join([*head, body]))
+        self.transport.close()
+
+    def _set_deadline(self, seconds: float | None) -> None:
+        self._deadline = self._replace(self._deadline, seconds)
+
+    def _set_stalled(self, seconds: float | None) -> None:
+        self._stalled = self._replace(self._stalled, seconds)
+
+    def _replace(
+        self, timer: asyncio.TimerHandle | None, seconds: float | None
+    ) -> asyncio.TimerHandle | None:
+        if timer is not None:
+            timer.cancel()
+        return None if seconds is None else self.loop.call_later(seconds, self._cut)
+
+    def _cut(self, *_: Any) -> None:
+        self.transport.abort()

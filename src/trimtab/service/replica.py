@@ -1,0 +1,147 @@
+"""One place of a model, always taken by a living worker: watched, replaced when it dies, drained at the end.
+
+A worker that shows neither messages nor CPU time is killed and replaced; a crash likewise, with growing
+pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trimtab.service import limits
+from trimtab.service.configuration import ServedModel
+from trimtab.service.connection import Connection
+from trimtab.service.pulse import Pulse
+from trimtab.service.worker_process import Spawn, WorkerProcess, spawn_worker
+from trimtab.spec.errors import EngineError
+from trimtab.spec.wire import Hello
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+WATCH_SECONDS = 0.5
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+# A worker that lived this long was healthy: the next failure starts with the shortest pause again.
+HEALTHY_SECONDS = 60.0
+DRAIN_SECONDS = 10.0
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a replica runs: `runtime` holds its files, `cores` pin it (empty = left as it is)."""
+
+    home: Path
+    runtime: Path
+    label: str
+    cores: tuple[int, ...] = ()
+    dead_seconds: float = limits.DEAD_SECONDS
+
+
+class Replica:
+    def __init__(
+        self, model: ServedModel, place: Place, log: FilteringBoundLogger, *, spawn: Spawn = spawn_worker
+    ) -> None:
+        self._model, self._place, self._log = model, place, log.bind(worker=place.label)
+        self._spawn = spawn
+        self._worker: WorkerProcess | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._closing = False
+        self._lives = 0
+        self.connection: Connection | None = None
+
+    @property
+    def restarts(self) -> int:
+        return max(0, self._lives - 1)
+
+    async def start(self) -> Hello:
+        """Start a worker and wait until its build is loaded; from then on keep one running.
+
+        Raises `EngineError`.
+        """
+        hello = await self._load()
+        self._supervisor = asyncio.create_task(self._supervise())
+        return hello
+
+    async def close(self) -> None:
+        """Let the worker finish what runs, then see it gone."""
+        self._closing = True
+        if self.connection is not None and self._worker is not None:
+            self.connection.drain()
+            await self._worker.exited(DRAIN_SECONDS)
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        await self._end()
+
+    async def _load(self) -> Hello:
+        self._lives += 1
+        socket = self._place.runtime / f"{self._place.label}.{self._lives}.sock"
+        self._worker = WorkerProcess(self._spawn(self._arguments(socket)), socket)
+        try:
+            connection, hello = await self._worker.load()
+        except BaseException as error:
+            await self._end()
+            if isinstance(error, EngineError):
+                raise EngineError(f"The worker of {self._model.name!r} did not start: {error}") from error
+            raise
+        self.connection = connection
+        return hello
+
+    def _arguments(self, socket: Path) -> list[str]:
+        serving = self._place.runtime / f"{self._place.label}.json"
+        serving.write_bytes(msgspec.json.encode(self._model.serving))
+        arguments = [
+            "--serving",
+            str(serving),
+            "--address",
+            f"unix:{socket}",
+            "--home",
+            str(self._place.home),
+        ]
+        if self._model.artifact is not None:
+            arguments += ["--artifact", str(self._model.artifact)]
+        if self._place.cores:
+            arguments += ["--cores", ",".join(map(str, self._place.cores))]
+        return arguments
+
+    async def _supervise(self) -> None:
+        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
+        while not self._closing:
+            begun = loop.time()
+            if self.connection is not None and self._worker is not None:
+                await self._watch(self._worker, self.connection)
+                if self._closing:
+                    return
+                self._log.warning("worker lost", reason=self._worker.reason())
+                await self._end()
+            pause = FIRST_PAUSE_SECONDS if loop.time() - begun > HEALTHY_SECONDS else pause
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            try:
+                await self._load()
+                self._log.warning("worker is back", restarts=self.restarts)
+            except EngineError as error:
+                self._log.warning("worker did not start", reason=str(error), next_try_seconds=pause)
+
+    async def _watch(self, worker: WorkerProcess, connection: Connection) -> None:
+        """Returns when the connection is lost, and sees to it that a dead worker's is."""
+        loop = asyncio.get_running_loop()
+        pulse = Pulse(worker.pid, loop.time())
+        while not connection.lost.done():
+            await asyncio.wait({connection.lost}, timeout=WATCH_SECONDS)
+            still = pulse.standstill(connection.frames, loop.time())
+            if still > self._place.dead_seconds and not connection.lost.done():
+                connection.failure = f"neither a message nor CPU time for {still:.1f} s"
+                worker.kill()
+                connection.close()
+
+    async def _end(self) -> None:
+        worker, self._worker, self.connection = self._worker, None, None
+        if worker is not None:
+            await worker.end()
