@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from trimtab import __version__
-from trimtab.cli import demo, keys, models, optimize
+from trimtab.cli import demo, keys, models, optimize, serve
 from trimtab.cli.console import run
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def _main(
 
 app.command()(demo.demo)
 app.command()(optimize.optimize)
+app.command()(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 
