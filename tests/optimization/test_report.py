@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from verdicts import DISTILLED, about, candidate, curves, verdict
+from verdicts import about, candidate, curves, verdict
 
 from trimtab.optimization.report import figures, render, svg, write_report
 
@@ -44,7 +44,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def page():
-    return Page(render(verdict(), curves(), distilled={DISTILLED}, command="trimtab demo"))
+    return Page(render(verdict(), curves(), command="trimtab demo"))
 
 
 def test_says_the_whole_verdict(page):
@@ -114,7 +114,7 @@ def test_what_a_verdict_says_is_never_markup():
 
 
 def test_plots_are_well_formed_and_drawn_inside():
-    text = render(verdict(), curves(), distilled={DISTILLED})
+    text = render(verdict(), curves())
     pictures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(pictures) == 2 + 4
     for picture in pictures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -146,17 +146,15 @@ def _ladder(verdict: Verdict, shown: Sequence[Row]) -> Markup:
     return plots.ladder(sorted(rungs, key=lambda rung: -rung[2]))
 
 
-def _panels(
-    verdict: Verdict, curves: Mapping[str, plots.Curve], distilled: Collection[str]
-) -> list[tuple[str, Markup]]:
-    """One panel a model; two for a distilled one, whose two losses have nothing in common."""
+def _panels(verdict: Verdict, curves: Mapping[str, plots.Curve]) -> list[tuple[str, Markup]]:
+    """One panel a model; two where the losses share no scale, as the divergence of a distilled one does not."""
     panels: list[tuple[str, Markup]] = []
     for name, curve in curves.items():
-        if name in distilled:
+        if plots.apart(curve):
             panels.append(
                 (f"{name}: validation", plots.training(name, curve, verdict.ngrams, ("validation_loss",)))
             )
-            panels.append((f"{name}: divergence", plots.training(name, curve, {}, ("loss",))))
+            panels.append((f"{name}: training", plots.training(name, curve, {}, ("loss",))))
         else:
             panels.append((name, plots.training(name, curve, verdict.ngrams)))
     return [(name, panel) for name, panel in panels if panel]
@@ -186,7 +184,6 @@ def render(
     verdict: Verdict,
     curves: Mapping[str, plots.Curve] | None = None,
     *,
-    distilled: Collection[str] = (),
     baseline_label: str = "baseline",
     command: str = "",
     notes: Sequence[str] = (),
@@ -194,8 +191,7 @@ def render(
     """The whole report as one HTML text that refers to nothing outside itself.
 
     `curves` gives points by name of the model trained: `tokens` and, where known, `loss` (training) and
-    `validation_loss`, in nats per token; for names in `distilled`, `loss` is the divergence from the teacher
-    and gets a panel of its own. `command` is how to run it again; `notes` come before the standing ones.
+    `validation_loss`, in nats per token. `command` is how to run it again; `notes` come before the standing ones.
     """
     environment = _environment()
     shown = rows(verdict, baseline_label)
@@ -216,7 +212,7 @@ def render(
         plot=plot,
         plot_concurrency=concurrency,
         ladder=_ladder(verdict, shown),
-        panels=_panels(verdict, curves or {}, distilled),
+        panels=_panels(verdict, curves or {}),
         command=command,
         notes=tuple(notes),
         # Our own file, not data.
@@ -229,15 +225,12 @@ def write_report(
     verdict: Verdict,
     curves: Mapping[str, plots.Curve] | None = None,
     *,
-    distilled: Collection[str] = (),
     baseline_label: str = "baseline",
     command: str = "",
     notes: Sequence[str] = (),
 ) -> None:
     """Write `render`'s page to `path`, whole or not at all."""
-    page = render(
-        verdict, curves, distilled=distilled, baseline_label=baseline_label, command=command, notes=notes
-    )
+    page = render(verdict, curves, baseline_label=baseline_label, command=command, notes=notes)
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(path)

@@ -122,6 +122,12 @@ def _finite(curve: Curve, key: str) -> list[tuple[float, float]]:
     return [(tokens, loss) for tokens, loss in found if tokens and loss is not None and math.isfinite(loss)]
 
 
+def apart(curve: Curve) -> bool:
+    """Whether training and validation loss end so far apart that one axis would flatten both."""
+    last = [pairs[-1][1] for pairs in (_finite(curve, key) for key in _LOSSES) if pairs]
+    return len(last) == len(_LOSSES) and max(last) > 2 * min(last)
+
+
 def training(
     name: str, curve: Curve, references: Mapping[str, float], keys: Iterable[str] = _LOSSES
 ) -> Markup:
