@@ -3,7 +3,7 @@ import json
 import pytest
 
 from trimtab.models.families import FAMILIES
-from trimtab.models.info import eos_ids, inspect
+from trimtab.models.info import inspect
 from trimtab.spec.errors import ModelError
 
 
@@ -56,7 +56,7 @@ def test_untied_and_list_of_eos_ids(make_model):
     assert inspect(folder).tied is False
     assert inspect(folder).eos_ids == (5, 7)
     (folder / "generation_config.json").write_text('{"eos_token_id": [9]}')
-    assert eos_ids(folder) == (9,)
+    assert inspect(folder).eos_ids == (9,)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ import numpy as np
 from trimtab.data.chat import render_plain
 from trimtab.data.sources import Document
 from trimtab.data.tokenizer import end_of_text_id, load_tokenizer
+from trimtab.spec.errors import DataError, UsageError
+from trimtab.text.templates import ChatTemplate
 
 _BATCH_DOCUMENTS = 256
 
@@ -36,6 +38,7 @@ class Encoder:
         """Raises `DataError` for a folder without tokenizer or end-of-text token."""
         self._plain, self._marked = load_tokenizer(folder), load_tokenizer(folder)
         self._plain.encode_special_tokens = True
+        self._template = ChatTemplate.load(folder)
         self.vocabulary = self._plain.get_vocab_size()
         self.eos_id = end_of_text_id(folder, self._plain)
         self.token_type = "<u2" if max(self.vocabulary, self.eos_id + 1) <= 1 << 16 else "<u4"
@@ -43,13 +46,30 @@ class Encoder:
     def encode(self, documents: list[Document]) -> list[list[int]]:
         """Ids per document, with end-of-text where the document ends."""
         chats = bool(documents and documents[0].messages)
-        texts = [render_plain(document.messages) if chats else document.text for document in documents]
+        texts = [self._render(document) if chats else document.text for document in documents]
         tokenizer = self._marked if chats else self._plain
         encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
         return [
             encoding.ids + [self.eos_id] * document.ends
             for encoding, document in zip(encodings, documents, strict=True)
         ]
+
+    def _render(self, chat: Document) -> str:
+        """Through the tokenizer's own template, as the service does; tokenizers that bring none get the
+        plain one.
+        """
+        if self._template is None:
+            return render_plain(chat.messages)
+        messages = [{"role": message.role, "content": message.content} for message in chat.messages]
+        try:
+            return self._template.render(messages, add_generation_prompt=False)
+        except UsageError as error:
+            raise DataError(error.message, where=f"{chat.name} messages", remedy=error.remedy) from error
+
+    def close(self) -> None:
+        """Ends the template's process, if one was started."""
+        if self._template is not None:
+            self._template.close()
 
 
 def encode_split(encoder: Encoder, documents: Iterable[Document], folder: Path, split: str) -> Count:

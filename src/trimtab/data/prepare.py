@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -89,7 +90,10 @@ def _take_tokenizer(data: Data, folder: Path, given: Path | None, vocabulary: in
 def _encode(data: Data, folder: Path, request: str, share: float) -> Record:
     encoder = Encoder(folder / "tokenizer")
     whole = hashlib.sha256(file_digest(folder / "tokenizer" / "tokenizer.json").encode())
-    counts = {split: encode_split(encoder, split_documents(data, split), folder, split) for split in SPLITS}
+    with closing(encoder):
+        counts = {
+            split: encode_split(encoder, split_documents(data, split), folder, split) for split in SPLITS
+        }
     for split in SPLITS:
         whole.update(file_digest(folder / f"{split}.tokens").encode())
     if not any(count.tokens for count in counts.values()):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.data.chat import PLAIN_TEMPLATE
 from trimtab.spec.errors import DataError
+from trimtab.text.tokenizer import eos_ids_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -76,11 +77,8 @@ def end_of_text_id(folder: Path, tokenizer: Tokenizer) -> int:
         named = named.get("content")
     if isinstance(named, str) and (number := tokenizer.token_to_id(named)) is not None:
         return number
-    for name in ("generation_config.json", "config.json"):
-        number = _setting(folder / name, "eos_token_id")
-        number = number[0] if isinstance(number, list) and number else number
-        if isinstance(number, int):
-            return number
+    if ids := eos_ids_of(folder):
+        return ids[0]
     raise DataError("neither the tokenizer nor the config names an end-of-text token.", where=str(folder))
 
 

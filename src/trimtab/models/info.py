@@ -17,6 +17,7 @@ import msgspec
 from trimtab.models.families import Family, family
 from trimtab.spec.artifact import PICKLES
 from trimtab.spec.errors import ModelError
+from trimtab.text.tokenizer import eos_ids_of
 
 CONFIG, INDEX, WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
 # A safetensors header larger than this is not one (the format's own limit).
@@ -64,19 +65,10 @@ def inspect(folder: Path) -> ModelInfo:
         architecture=known.architecture,
         **_dimensions(config, known, folder),
         tied=tied,
-        eos_ids=eos_ids(folder),
+        eos_ids=eos_ids_of(folder),
         parameters=parameters,
         weights_bytes=weights_bytes,
     )
-
-
-def eos_ids(folder: Path) -> tuple[int, ...]:
-    """Ids that end a text: the generation config's, else the config's; one or a list in the file."""
-    for name in ("generation_config.json", CONFIG):
-        found = _read_json(folder / name).get("eos_token_id") if (folder / name).is_file() else None
-        if found is not None:
-            return tuple(found) if isinstance(found, list) else (int(found),)
-    return ()
 
 
 def refuse_code(folder: Path) -> None:

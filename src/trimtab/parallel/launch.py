@@ -33,7 +33,7 @@ _READ_BYTES = 1 << 16
 
 
 def launch(layout: Layout, *, threads: int | None = None) -> Group:
-    """Start `layout.world` ranks of `threads` threads each (default: the usable cores, shared out): a context.
+    """Start `layout.world` ranks of `threads` threads each (default: the usable cores, shared): a context.
 
     Returns at once; the ranks import while the caller goes on, and the first `run` waits for them.
     """
