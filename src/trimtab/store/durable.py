@@ -5,6 +5,7 @@ A folder is complete before it is renamed into place, so a reader sees all of it
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from trimtab.spec.errors import TrimtabError
+
+_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 def sync(path: Path) -> None:
@@ -61,12 +64,14 @@ def move(source: Path, target: Path) -> None:
 
 @contextmanager
 def writing_to(place: Path) -> Iterator[None]:
-    """Turns the operating system's refusal (full disk, no right to write) into a sentence."""
+    """Turns the operating system's refusal (full disk, no right) into a sentence; other errors pass."""
     try:
         yield
     except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
         raise TrimtabError(
-            f"writing failed: {error.strerror or error}.",
+            f"a file cannot be read or written: {error.strerror}.",
             where=str(error.filename or place),
-            remedy=f"Free space in, or get the right to write to, {place}; then run the command again.",
+            remedy=f"Nothing was changed. Free space or get the right to use {place}; then do it again.",
         ) from error

@@ -175,7 +175,8 @@ class Store:
             with self._database.writing() as connection:
                 catalogue = Catalogue(connection, self._tenant)
                 version = catalogue.resolve(_reference(reference))
-                _place(copy, self._records / record_folder(record, digest))
+                target = self._records / record_folder(record, digest)
+                _place(copy, target, lambda folder: _has_digest(folder / record, digest))
                 catalogue.set_record(version, record, digest)
         return version
 
@@ -187,7 +188,7 @@ class Store:
             there = f"It has: {', '.join(records)}." if records else "It has none."
             raise NotFoundError(f"{version.reference} has no record '{record}'.", remedy=there)
         path = self._records / record_folder(record, records[record]) / record
-        if not path.is_file() or file_digest(path) != records[record]:
+        if not _has_digest(path, records[record]):
             raise IntegrityError(
                 "this record changed or is gone.", where=str(path), remedy="Attach it again."
             )
@@ -221,8 +222,8 @@ class Store:
             with self._database.writing() as connection:
                 catalogue = Catalogue(connection, self._tenant)
                 version = catalogue.newest(name)
+                _place(copy, self._artifacts / manifest_digest(entries), self._is_intact)
                 if version is None or version.version_digest != manifest_digest(entries):
-                    _place(copy, self._artifacts / manifest_digest(entries))
                     version = catalogue.add(
                         name,
                         content_digest=manifest_digest(content_part(entries)),
@@ -245,6 +246,12 @@ class Store:
             )
         return folder, entries
 
+    def _is_intact(self, folder: Path) -> bool:
+        try:
+            return manifest_digest(signing.verify(folder, self.home)) == folder.name
+        except IntegrityError:
+            return False
+
     def _unreferenced(self, connection: Connection) -> list[Path]:
         versions, records = folders_in_use(connection)
         return [
@@ -265,10 +272,17 @@ def _reference(reference: str | Reference) -> Reference:
     return parse_reference(reference) if isinstance(reference, str) else reference
 
 
-def _place(folder: Path, target: Path) -> None:
-    """Bring a complete folder in, unless the same content is there already. Needs the write lock."""
-    if not target.exists():
-        move(folder, target)
+def _place(folder: Path, target: Path, is_intact: Callable[[Path], bool]) -> None:
+    """Bring a complete folder in, unless the same is there already and intact. Needs the write lock."""
+    if target.exists():
+        if is_intact(target):
+            return
+        target.rename(folder.with_name(".damaged"))
+    move(folder, target)
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
 
 
 def _first_passport(name: str, files: dict[PurePosixPath, Path]) -> Passport:
