@@ -24,7 +24,8 @@ def orthogonalize(matrices: torch.Tensor, coefficients: Coefficients = POLAR_EXP
     """(n, rows, columns), rows ≤ columns → same shape, each near U Vᵀ of its U S Vᵀ. The input is
     overwritten.
     """
-    matrices.div_(torch.linalg.matrix_norm(matrices, keepdim=True).clamp_min_(1e-7))
+    # The iteration is made for singular values up to 1 and must not see one beyond, not by rounding either.
+    matrices.div_(torch.linalg.matrix_norm(matrices, keepdim=True).mul_(1.01).clamp_min_(1e-7))
     if matrices.shape[-1] >= 2 * matrices.shape[-2]:
         return torch.bmm(_gram_polynomial(torch.bmm(matrices, matrices.mT), coefficients), matrices)
     other = torch.empty_like(matrices)

@@ -30,7 +30,7 @@ class _Divergence(torch.autograd.Function):
         weight: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         gradient = torch.empty_like(logits)
-        total = torch.zeros((), dtype=torch.float32, device=logits.device)
+        total = torch.zeros((), dtype=_wide(logits.dtype), device=logits.device)
         cross_entropy = torch.zeros_like(total)
         for start in range(0, len(logits), CHUNK_TOKENS):
             part = slice(start, start + CHUNK_TOKENS)
@@ -63,7 +63,7 @@ def _chunk(
     gradient: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss and cross-entropy sums of (tokens, vocabulary) logits; writes q - t into `gradient`."""
-    wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    wide = _wide(logits.dtype)
     log_q = torch.log_softmax(logits, dim=-1, dtype=wide)
     counted = targets != IGNORED
     index = targets.clamp_min(0).unsqueeze(1)
@@ -80,10 +80,12 @@ def _chunk(
         slope = log_q.exp_().sub_(p, alpha=1 - weight)
     if on_target:
         slope.scatter_add_(1, index, torch.full_like(index, -on_target, dtype=wide))
-    torch.mul(slope, counted.unsqueeze(1), out=gradient) if gradient.dtype == wide else gradient.copy_(
-        slope * counted.unsqueeze(1)
-    )
+    gradient.copy_(slope.mul_(counted.unsqueeze(1)))
     return loss, cross_entropy
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def divergence(
