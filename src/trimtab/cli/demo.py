@@ -16,11 +16,19 @@ from trimtab.spec.errors import EXIT_REFUSED, TrimtabError, UsageError
 from trimtab.spec.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from trimtab.spec.measures import Speed
     from trimtab.spec.recipe import Recipe
-    from trimtab.spec.verdict import Candidate, Verdict
+    from trimtab.spec.verdict import Verdict
 
 AT_ONCE = 16
-PROMPTS = ("def __init__(self", "import os\n", "class Parser:\n    ", "    for name in ", "try:\n    ", "if not isinstance(")
+PROMPTS = (
+    "def __init__(self",
+    "import os\n",
+    "class Parser:\n    ",
+    "    for name in ",
+    "try:\n    ",
+    "if not isinstance(",
+)
 OUTPUT_TOKENS = 48
 
 
@@ -106,7 +114,9 @@ def _ask(client: object, model: str, number: int) -> int:
         raise TypeError("an openai client is needed")
     prompt = PROMPTS[number % len(PROMPTS)]
     if number % 2:
-        answer = client.completions.create(model=model, prompt=prompt, max_tokens=OUTPUT_TOKENS, temperature=0.7, seed=1)
+        answer = client.completions.create(
+            model=model, prompt=prompt, max_tokens=OUTPUT_TOKENS, temperature=0.7, seed=1
+        )
         return answer.usage.completion_tokens if answer.usage else 0
     usage = 0
     for chunk in client.completions.create(
@@ -132,22 +142,49 @@ def before_after(verdict: Verdict) -> None:
     if not (before.speed and after.speed and before.quality and after.quality):
         return
     rows = [
-        ["parameters", f"{before.parameters / 1e6:.2f} M", f"{after.parameters / 1e6:.2f} M", _times(before.parameters, after.parameters)],
-        ["weights", format_bytes(before.weights_bytes), format_bytes(after.weights_bytes), _times(before.weights_bytes, after.weights_bytes)],
-        ["memory", format_bytes(before.speed.memory_bytes), format_bytes(after.speed.memory_bytes), _times(before.speed.memory_bytes, after.speed.memory_bytes)],
-        *_speed_rows(before, after),
-        ["perplexity", f"{before.quality.perplexity.value:.2f}", f"{after.quality.perplexity.value:.2f}", _times(before.quality.perplexity.value, after.quality.perplexity.value)],
+        [
+            "parameters",
+            f"{before.parameters / 1e6:.2f} M",
+            f"{after.parameters / 1e6:.2f} M",
+            _times(before.parameters, after.parameters),
+        ],
+        [
+            "weights",
+            format_bytes(before.weights_bytes),
+            format_bytes(after.weights_bytes),
+            _times(before.weights_bytes, after.weights_bytes),
+        ],
+        [
+            "memory",
+            format_bytes(before.speed.memory_bytes),
+            format_bytes(after.speed.memory_bytes),
+            _times(before.speed.memory_bytes, after.speed.memory_bytes),
+        ],
+        *_speed_rows(before.speed, after.speed),
+        [
+            "perplexity",
+            f"{before.quality.perplexity.value:.2f}",
+            f"{after.quality.perplexity.value:.2f}",
+            _times(before.quality.perplexity.value, after.quality.perplexity.value),
+        ],
     ]
     table(f"{verdict.name}: before and after", ["", "baseline", f"winner ({after.name})", "ratio"], rows)
 
 
-def _speed_rows(before: Candidate, after: Candidate) -> list[list[str]]:
+def _speed_rows(before: Speed, after: Speed) -> list[list[str]]:
     rows = []
-    for old, new in zip(before.speed.loads, after.speed.loads, strict=True):
+    for old, new in zip(before.loads, after.loads, strict=True):
         at = f"at {old.concurrency}"
         rates = (old.tokens_per_second.value, new.tokens_per_second.value)
         rows.append([f"output tokens/s {at}", *(f"{rate:,.0f}" for rate in rates), _times(*rates)])
-        rows.append([f"first token {at}, p95", format_duration(old.ttft_p95), format_duration(new.ttft_p95), _times(old.ttft_p95, new.ttft_p95)])
+        rows.append(
+            [
+                f"first token {at}, p95",
+                format_duration(old.ttft_p95),
+                format_duration(new.ttft_p95),
+                _times(old.ttft_p95, new.ttft_p95),
+            ]
+        )
     return rows
 
 

@@ -19,7 +19,9 @@ MODEL_NAME_LENGTH = 64
 
 
 def optimize(
-    source: Annotated[Path, typer.Argument(help="A recipe (YAML), or a model's folder together with --data.")],
+    source: Annotated[
+        Path, typer.Argument(help="A recipe (YAML), or a model's folder together with --data.")
+    ],
     data: Annotated[str | None, typer.Option(help="For a folder: text:FILE to measure quality on.")] = None,
     name: Annotated[str | None, typer.Option(help="For a folder: the name to publish under.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where the run keeps its files.")] = None,
@@ -95,7 +97,17 @@ def show_forecast(recipe: Recipe) -> None:
 def show(verdict: Verdict) -> None:
     """The before/after table, the decision, and where the report lies."""
     rows = [_row(c) for c in (verdict.baseline, *verdict.controls, *verdict.candidates)]
-    columns = ["", "parameters", "weights", "tok/s at 1", "tok/s at 16", "first token", "memory", "perplexity", ""]
+    columns = [
+        "",
+        "parameters",
+        "weights",
+        "tok/s at 1",
+        "tok/s at 16",
+        "first token",
+        "memory",
+        "perplexity",
+        "",
+    ]
     table(f"{verdict.name}: measured on this machine", columns, rows)
     winner = verdict.winner
     if winner is None:

@@ -39,6 +39,18 @@ def create(architecture: Architecture, tokenizer_folder: Path, folder: Path, see
     return save(model, folder, tokenizer_folder)
 
 
+def create_like(model: Path, folder: Path, seed: int) -> Path:
+    """An untrained model of the very shape and tokenizer of the folder `model`. Returns `folder`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(model, local_files_only=True, trust_remote_code=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return save(fresh, folder, model)
+
+
 def _vocabulary(folder: Path) -> tuple[int, int]:
     """Number of token ids, and the id of the end-of-text token."""
     from tokenizers import Tokenizer

@@ -68,23 +68,36 @@ def locate(recipe: Recipe, store: Store) -> Path | None:
 
 
 def take_baseline(
-    recipe: Recipe, workspace: Workspace, data: Prepared, ready: Path | None, trainer: Trainer, on_event: OnEvent
+    recipe: Recipe,
+    workspace: Workspace,
+    data: Prepared,
+    ready: Path | None,
+    trainer: Trainer,
+    on_event: OnEvent,
 ) -> Baseline:
     """The ready model as it is, or one trained as the recipe says."""
+    architecture = recipe.model
     if ready is not None:
         return workspace.step(
             "baseline",
             Baseline,
-            lambda: Baseline(folder=str(ready), content_digest=content_digest(ready), origin=str(recipe.model)),
+            lambda: Baseline(
+                folder=str(ready), content_digest=content_digest(ready), origin=str(recipe.model)
+            ),
         )
 
+    if not isinstance(architecture, Architecture):
+        raise TypeError("a model that is not ready has an architecture")
+
     def train() -> Baseline:
-        fresh = workspace.folder / "models" / "untrained"
-        create(recipe.model, data.tokenizer_folder, fresh, recipe.training.seed)
-        folder = workspace.folder / "models" / "baseline"
-        trained = trainer.train("baseline", model=fresh, output=folder, on_event=on_event)
+        fresh, folder = (workspace.folder / "models" / name for name in ("untrained", "baseline"))
+        create(architecture, data.tokenizer_folder, fresh, recipe.training.seed)
+        trained = trainer.train("baseline", trainer.job(fresh, folder, trainer.length(fresh)), on_event)
         return Baseline(
-            folder=str(folder), content_digest=content_digest(folder), origin="trained from the recipe", trained=trained
+            folder=str(folder),
+            content_digest=content_digest(folder),
+            origin="trained from the recipe",
+            trained=trained,
         )
 
     return workspace.step("baseline", Baseline, train)

@@ -16,8 +16,10 @@ def model_card(name: str, passport: Passport, serving: ServingConfiguration) -> 
         "---",
         f"# {name}",
         "",
-        f"{passport.architecture} with {format_count(passport.parameters)} parameters, made by Trimtab "
-        f"{passport.trimtab_version} on {passport.created}.",
+        (
+            f"{passport.architecture} with {format_count(passport.parameters)} parameters, made by Trimtab "
+            f"{passport.trimtab_version} on {passport.created}."
+        ),
         "",
         "## How it came to be",
         "",
@@ -29,8 +31,10 @@ def model_card(name: str, passport: Passport, serving: ServingConfiguration) -> 
         "",
         "## Use",
         "",
-        f"Proven with the {serving.engine} engine in {serving.weight_format}, {serving.replicas} × {serving.threads} "
-        "threads (`serving.json`). The folder also loads with stock `transformers`.",
+        (
+            f"Proven with the {serving.engine} engine in {serving.weight_format}, {serving.replicas} × {serving.threads} "
+            "threads (`serving.json`). The folder also loads with stock `transformers`."
+        ),
         "",
     ]
     return "\n".join(lines)
@@ -41,8 +45,10 @@ def _figures(passport: Passport) -> list[str]:
     lines = []
     if quality:
         lines += [
-            f"- perplexity {quality.perplexity} on {format_count(quality.tokens)} held-out tokens, "
-            f"{quality.perplexity_ratio} × the baseline's",
+            (
+                f"- perplexity {quality.perplexity} on {format_count(quality.tokens)} held-out tokens, "
+                f"{quality.perplexity_ratio} × the baseline's"
+            ),
             f"- KL to the baseline {quality.kl_mean} nats a token, top-1 agreement {quality.top1_agreement}",
         ]
     if speed:
@@ -51,5 +57,7 @@ def _figures(passport: Passport) -> list[str]:
             f"{format_duration(load.ttft_p50)} (p50)"
             for load in speed.loads
         ]
-        lines.append(f"- {format_bytes(speed.memory_bytes)} of memory, {format_bytes(speed.weights_bytes)} of weights")
+        lines.append(
+            f"- {format_bytes(speed.memory_bytes)} of memory, {format_bytes(speed.weights_bytes)} of weights"
+        )
     return lines or ["Nothing was measured."]

@@ -102,9 +102,7 @@ def _merit(recipe: Recipe, candidate: Candidate) -> float:
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Which (speed, perplexity) points no other beats in both: more speed and less perplexity are better."""
     return [
-        not any(
-            s >= speed and p <= perplexity and (s, p) != (speed, perplexity) for s, p in points
-        )
+        not any(s >= speed and p <= perplexity and (s, p) != (speed, perplexity) for s, p in points)
         for speed, perplexity in points
     ]
 
@@ -115,7 +113,9 @@ def decide(recipe: Recipe, contenders: Sequence[Contender]) -> Decision:
     holding = [c.candidate for c in contenders if all(limit.holds for limit in limits[c.candidate.name])]
     best = max(holding, key=lambda candidate: _merit(recipe, candidate), default=None)
     judged = tuple(
-        msgspec.structs.replace(c.candidate, reason=_reason(recipe, c.candidate, limits[c.candidate.name], best))
+        msgspec.structs.replace(
+            c.candidate, reason=_reason(recipe, c.candidate, limits[c.candidate.name], best)
+        )
         for c in contenders
     )
     if best is not None:

@@ -45,7 +45,9 @@ def measure_all(
     speeds = workspace.step(
         "speed",
         Speeds,
-        lambda: measure_speeds(loaded, plans, recipe.traffic, store.home, load_events("measure under load", on_event)),
+        lambda: measure_speeds(
+            loaded, plans, recipe.traffic, store.home, load_events("measure under load", on_event)
+        ),
     )
     length = min(recipe.training.sequence_length, _context(subjects[0]))
     qualities = workspace.step(

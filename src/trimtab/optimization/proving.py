@@ -8,7 +8,7 @@ from trimtab import __version__
 from trimtab.data.prepared import Prepared
 from trimtab.engines.builds import ensure_build, weights_bytes
 from trimtab.optimization.baseline import Baseline
-from trimtab.optimization.judge import Contender, Decision, decide, pareto
+from trimtab.optimization.judge import Contender, Decision, decide, load_at, pareto
 from trimtab.optimization.measuring import Measurements
 from trimtab.optimization.publishing import publish
 from trimtab.optimization.subject import Subject
@@ -35,7 +35,9 @@ def prove(
 ) -> Verdict:
     """Gates, front, winner; publishes the winner, and a baseline that we trained."""
     candidates = {s.name: _figures(s, measured, store) for s in measured.subjects}
-    decision = decide(recipe, [_contender(recipe, candidates[s.name], measured) for s in _contending(measured)])
+    decision = decide(
+        recipe, [_contender(recipe, candidates[s.name], measured) for s in _contending(measured)]
+    )
     candidates |= {candidate.name: candidate for candidate in decision.candidates}
     candidates = _with_front(recipe, candidates)
     winner = _publish(recipe, workspace, store, baseline, measured, data, candidates, decision)
@@ -65,7 +67,9 @@ def _contending(measured: Measurements) -> list[Subject]:
 
 
 def _figures(subject: Subject, measured: Measurements, store: Store) -> Candidate:
-    bare = subject.candidate(weights_bytes=weights_bytes(ensure_build(subject.path, subject.serving, store.home)))
+    bare = subject.candidate(
+        weights_bytes=weights_bytes(ensure_build(subject.path, subject.serving, store.home))
+    )
     return msgspec.structs.replace(
         bare,
         serving=measured.speeds.servings.get(subject.name, subject.serving),
@@ -84,15 +88,13 @@ def _contender(recipe: Recipe, candidate: Candidate, measured: Measurements) -> 
 
 def _with_front(recipe: Recipe, candidates: dict[str, Candidate]) -> dict[str, Candidate]:
     """Marks the Pareto front among the rows that have both a speed and a quality."""
-    measured = [c for c in candidates.values() if c.speed and c.quality]
-    points = [
-        (
-            next(x for x in c.speed.loads if x.concurrency == recipe.traffic.concurrency).tokens_per_second.value,
-            c.quality.perplexity.value,
-        )
-        for c in measured
-    ]
-    front = {c.name for c, is_front in zip(measured, pareto(points), strict=True) if is_front}
+    level = recipe.traffic.concurrency
+    points = {
+        c.name: (load_at(c, level).tokens_per_second.value, c.quality.perplexity.value)
+        for c in candidates.values()
+        if c.speed is not None and c.quality is not None
+    }
+    front = {name for name, on in zip(points, pareto(list(points.values())), strict=True) if on}
     return {name: msgspec.structs.replace(c, pareto=name in front) for name, c in candidates.items()}
 
 
@@ -112,7 +114,16 @@ def _publish(
     if isinstance(recipe.model, Architecture):
         # It exists nowhere else, and a rollback needs something to go back to. The winner comes after: it is newest.
         first = next(c for c in candidates.values() if c.role == "baseline")
-        publish(store, workspace, recipe.name, baseline.path, first, parent=None, aliases=(BASELINE_ALIAS,), **common)
+        publish(
+            store,
+            workspace,
+            recipe.name,
+            baseline.path,
+            first,
+            parent=None,
+            aliases=(BASELINE_ALIAS,),
+            **common,
+        )
     subject = next(s for s in measured.subjects if s.name == decision.winner)
     candidate = candidates[decision.winner]
     parent = baseline.content_digest
@@ -125,14 +136,21 @@ def _interval(estimate: Estimate) -> Interval:
 
 
 def _winner(
-    recipe: Recipe, candidate: Candidate, version: int, candidates: dict[str, Candidate], measured: Measurements
+    recipe: Recipe,
+    candidate: Candidate,
+    version: int,
+    candidates: dict[str, Candidate],
+    measured: Measurements,
 ) -> Winner:
     speeds, quality = measured.speeds, candidate.quality
     if quality is None:
         raise ValueError("a winner has been measured")
     level = recipe.traffic.concurrency
     alone, loaded = (speeds.over_baseline[candidate.name][at] for at in (1, level))
-    over_int8, control = speeds.over_int8[candidate.name][level], measured.qualities.over_control[candidate.name]
+    over_int8, control = (
+        speeds.over_int8[candidate.name][level],
+        measured.qualities.over_control[candidate.name],
+    )
     first = next(c for c in candidates.values() if c.role == "baseline")
     return Winner(
         name=recipe.name,

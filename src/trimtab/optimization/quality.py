@@ -69,7 +69,10 @@ def measure_quality(
     controls = [s.name for s in subjects if s.role == "control"]
     better = min((REFERENCE, *controls), key=lambda name: found.perplexity(name).value)
     return Qualities(
-        qualities={name: found.quality(name, degenerate=_degenerate(build, windows, eos_ids)) for name, build in builds.items()},
+        qualities={
+            name: found.quality(name, degenerate=_degenerate(build, windows, eos_ids))
+            for name, build in builds.items()
+        },
         over_control={name: found.perplexity_ratio(name, better) for name in builds},
         better=better,
         reference=found.perplexity(REFERENCE),
@@ -81,7 +84,9 @@ def measure_quality(
 def _degenerate(build: Scorer, windows: NDArray[np.int32], eos_ids: tuple[int, ...]) -> float:
     """The share of sampled continuations of test text that are empty or loop."""
     prompts = windows[np.linspace(0, len(windows) - 1, SAMPLES).astype(int), :SAMPLE_PROMPT]
-    return generation.fraction_degenerate(generation.sample(build.logits, prompts, SAMPLE_LENGTH).tolist(), eos_ids)
+    return generation.fraction_degenerate(
+        generation.sample(build.logits, prompts, SAMPLE_LENGTH).tolist(), eos_ids
+    )
 
 
 def _ngrams(data: Prepared, windows: NDArray[np.int32]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from trimtab.data.prepared import Prepared
+from trimtab.models.create import create_like
 from trimtab.optimization.baseline import Baseline
 from trimtab.optimization.shaping import Shaped
 from trimtab.optimization.training import Trainer, Training
@@ -28,6 +28,7 @@ FORWARD_SHARE = 1 / 3
 # Share of cross-entropy in the loss: with text beside the teacher, a student may pass a teacher that is not done.
 CROSS_ENTROPY_WEIGHT = 0.5
 FEWEST_STEPS = 20
+SCRATCH_SEED = 1
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +65,12 @@ def affordable_tokens(
 
 
 def extra_tokens(
-    recipe: Recipe, workspace: Workspace, baseline: Baseline, finalists: Sequence[Shaped], trainer: Trainer, began: float
+    recipe: Recipe,
+    workspace: Workspace,
+    baseline: Baseline,
+    finalists: Sequence[Shaped],
+    trainer: Trainer,
+    began: float,
 ) -> int:
     """The recipe's number, or what is left of the time budget; fixed once for the run."""
     if recipe.search.distill_tokens != "auto":
@@ -83,7 +89,6 @@ def extra_tokens(
 
 
 def recover(
-    recipe: Recipe,
     workspace: Workspace,
     baseline: Baseline,
     finalists: Sequence[Shaped],
@@ -97,9 +102,8 @@ def recover(
 
     def control() -> Recovered:
         output = models / "control"
-        trained = trainer.train(
-            "control", model=baseline.path, output=output, tokens=tokens, start_sequence=start, on_event=on_event
-        )
+        job = trainer.job(baseline.path, output, tokens, start_sequence=start)
+        trained = trainer.train("control", job, on_event)
         words = (f"trained on for {format_count(trained.tokens)} tokens",)
         return Recovered(name="control", folder=str(output), trained=trained, steps=words)
 
@@ -108,21 +112,19 @@ def recover(
 
     def distil(finalist: Shaped) -> Recovered:
         name = f"{finalist.name}-distilled"
-        trained = trainer.train(
-            f"distil {finalist.name}",
-            model=finalist.path,
-            output=models / name,
-            tokens=tokens,
+        job = trainer.job(
+            finalist.path,
+            models / name,
+            tokens,
             start_sequence=start,
-            teacher=str(teacher),
-            objective="distillation",
+            teacher=teacher,
             cross_entropy_weight=CROSS_ENTROPY_WEIGHT,
-            on_event=on_event,
         )
+        trained = trainer.train(f"distil {finalist.name}", job, on_event)
+        source = "control" if teacher == controlled.path else "baseline"
         words = (
             *finalist.report.steps,
-            f"distilled from the {'control' if teacher == controlled.path else 'baseline'} "
-            f"for {format_count(trained.tokens)} tokens",
+            f"distilled from the {source} for {format_count(trained.tokens)} tokens",
         )
         return Recovered(name=finalist.name, folder=str(models / name), trained=trained, steps=words)
 
@@ -135,7 +137,9 @@ def recover(
 
 def _has_improved(baseline: Baseline, control: Recovered) -> bool:
     """Whether the control ended below where the baseline ended, on the same held-out windows."""
-    before = [p.validation_loss for p in (baseline.trained.curve if baseline.trained else ()) if p.validation_loss]
+    before = [
+        p.validation_loss for p in (baseline.trained.curve if baseline.trained else ()) if p.validation_loss
+    ]
     after = [p.validation_loss for p in control.trained.curve if p.validation_loss]
     return bool(after) and (not before or after[-1] <= before[-1])
 
@@ -151,29 +155,21 @@ def scratch_tokens(baseline: Baseline, finalist: Shaped, student: Training, cont
 
 
 def train_from_scratch(
-    recipe: Recipe,
     workspace: Workspace,
     baseline: Baseline,
     finalist: Shaped,
     recovery: Recovery,
-    data: Prepared,
     trainer: Trainer,
     on_event: OnEvent,
 ) -> Recovered:
-    """The sceptic's row: was it worth having a large model first?"""
-    from trimtab.models.create import create
-
+    """The sceptic's row: was it worth having a large model first? The shape is as the finalist's, from new weights."""
     tokens = scratch_tokens(baseline, finalist, recovery.students[0].trained, recovery.control.trained)
+    models = workspace.folder / "models"
 
     def train() -> Recovered:
-        fresh, output = workspace.folder / "models" / "scratch-untrained", workspace.folder / "models" / "from-scratch"
-        sizes = {"layers": len(finalist.shape.layers), "ffn": finalist.shape.ffn, "kv_heads": finalist.shape.kv_heads}
-        heads = baseline.info.heads // baseline.info.kv_heads * finalist.shape.kv_heads
-        if heads != baseline.info.heads:
-            # A recipe's architecture spreads hidden over all heads; fewer heads would be wider ones.
-            sizes["kv_heads"] = baseline.info.kv_heads
-        create(recipe.model.model_copy(update=sizes), data.tokenizer_folder, fresh, recipe.training.seed + 1)
-        trained = trainer.train("from scratch", model=fresh, output=output, tokens=tokens, on_event=on_event)
+        fresh, output = models / "scratch-untrained", models / "from-scratch"
+        create_like(finalist.path, fresh, seed=SCRATCH_SEED)
+        trained = trainer.train("from scratch", trainer.job(fresh, output, tokens), on_event)
         words = (f"trained from scratch for {format_count(trained.tokens)} tokens, the same total compute",)
         return Recovered(name="from-scratch", folder=str(output), trained=trained, steps=words)
 

@@ -72,8 +72,8 @@ def look(
     timed = time_candidates(recipe, workspace, baseline, made, store.home, report)
     finalists = choose_finalists(recipe, timed)
     tokens = extra_tokens(recipe, workspace, baseline, finalists, trainer, began)
-    recovery = recover(recipe, workspace, baseline, finalists, trainer, tokens, report)
+    recovery = recover(workspace, baseline, finalists, trainer, tokens, report)
     if recipe.search.from_scratch:
-        scratch = train_from_scratch(recipe, workspace, baseline, finalists[0], recovery, data, trainer, report)
+        scratch = train_from_scratch(workspace, baseline, finalists[0], recovery, trainer, report)
         recovery = msgspec.structs.replace(recovery, from_scratch=scratch)
     return Search(tried=tuple(timed), finalists=tuple(finalists), recovery=recovery)

@@ -76,7 +76,11 @@ def cut_candidates(
         def cut(shape: Shape = shape, folder: Path = folder, name: str = name) -> Shaped:
             report = prune(baseline.path, shape, tokens, folder)
             return Shaped(
-                name=name, folder=str(folder), shape=shape, report=report, relative_cost=relative_cost(info, shape)
+                name=name,
+                folder=str(folder),
+                shape=shape,
+                report=report,
+                relative_cost=relative_cost(info, shape),
             )
 
         made.append(workspace.step(f"cut-{name}", Shaped, cut))
@@ -94,7 +98,12 @@ def _thin(grid: Sequence[Shape]) -> list[Shape]:
 
 
 def time_candidates(
-    recipe: Recipe, workspace: Workspace, baseline: Baseline, made: Sequence[Shaped], home: Path, on_event: OnEvent
+    recipe: Recipe,
+    workspace: Workspace,
+    baseline: Baseline,
+    made: Sequence[Shaped],
+    home: Path,
+    on_event: OnEvent,
 ) -> list[Shaped]:
     """The same candidates with their quick speed-up, measured under load in the lowest-risk format (int8)."""
     best = (*formats(recipe), "bf16")[0]

@@ -6,6 +6,7 @@ the baseline takes two turns a round, which is the A/A noise that a claim has to
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,17 +19,19 @@ from trimtab.engines.builds import ensure_build, weights_bytes
 from trimtab.models.info import inspect
 from trimtab.optimization.subject import Subject, core_plans
 from trimtab.optimization.workspace import Event, OnEvent
-from trimtab.service.launch import ServedModel, Service, start
+from trimtab.security.keys import KeyRing
+from trimtab.service.launch import ServedModel, start
 from trimtab.spec.measures import Estimate, Speed
 from trimtab.spec.recipe import Traffic
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.stats import paired
 
-AGAIN = "baseline, again"
-CHOICE_ROUNDS = 3
-CLAIM_ROUNDS = paired.CLAIM_ROUNDS
+MODEL, AGAIN = "model", "baseline, again"
+CHOICE_ROUNDS, CLAIM_ROUNDS = 3, paired.CLAIM_ROUNDS
 # Enough waves that a round of the fastest row lasts a few tenths of a second.
 WAVES = 3
+OnLoad = Callable[[LoadEvent], None]
+Rows = Mapping[str, tuple[Path, ServingConfiguration]]
 
 
 class Speeds(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +47,7 @@ class Speeds(msgspec.Struct, frozen=True, kw_only=True):
     noise: Estimate
 
 
-def load_events(stage: str, on_event: OnEvent) -> Callable[[LoadEvent], None]:
+def load_events(stage: str, on_event: OnEvent) -> OnLoad:
     """News of a measurement as news of a run."""
 
     def pass_on(event: LoadEvent) -> None:
@@ -54,32 +57,43 @@ def load_events(stage: str, on_event: OnEvent) -> Callable[[LoadEvent], None]:
     return pass_on
 
 
+class _Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A service that is up. `load_seconds` is from its start to its readiness."""
+
+    target: Target
+    load_seconds: float
+
+
 @contextmanager
-def served(rows: Mapping[str, tuple[Path, ServingConfiguration]], home: Path) -> Iterator[dict[str, Service]]:
-    """One service a row, all up together, each on a free loopback port."""
+def _served(rows: Rows, home: Path) -> Iterator[dict[str, _Running]]:
+    """One service a row, each on a free loopback port, and a key that is gone afterwards."""
+    keys = KeyRing(home)
+    key = keys.create("measurement")
     with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(start([ServedModel(name="model", artifact=path, serving=how)], home=home, port=0))
-            for name, (path, how) in rows.items()
-        }
+        stack.callback(keys.revoke, key.id)
+        running = {}
+        for name, (path, how) in rows.items():
+            began = time.monotonic()
+            service = stack.enter_context(
+                start([ServedModel(name=MODEL, artifact=path, serving=how)], home=home, port=0)
+            )
+            seconds = time.monotonic() - began
+            target = Target(url=service.url, key=key.key, model=MODEL, pids=tuple(service.pids()))
+            running[name] = _Running(target=target, load_seconds=seconds)
+        yield running
 
 
-def _target(service: Service) -> Target:
-    return Target(url=service.url, key=service.create_key("measurement"), model="model", pids=tuple(service.pids()))
-
-
-def _run(
-    services: Mapping[str, Service],
+def _measure(
+    running: Mapping[str, _Running],
     traffic: Traffic,
     vocabulary: int,
-    *,
-    rounds: int,
     concurrencies: Sequence[int],
+    rounds: int,
+    on_load: OnLoad,
     again: str | None = None,
-    on_event: Callable[[LoadEvent], None] | None = None,
 ) -> dict[str, Measured]:
-    targets = {name: _target(service) for name, service in services.items()}
-    if again:
+    targets = {name: one.target for name, one in running.items()}
+    if again is not None:
         targets[AGAIN] = targets[again]
     return measure(
         targets,
@@ -89,51 +103,41 @@ def _run(
         concurrencies=concurrencies,
         requests={level: max(4, WAVES * level) for level in concurrencies},
         rounds=rounds,
-        on_event=on_event,
+        on_event=on_load,
     )
 
 
+def _name_of(role: str, subjects: Sequence[Subject]) -> str | None:
+    return next((s.name for s in subjects if s.role == role), None)
+
+
 def time_quickly(
-    subjects: Sequence[Subject], traffic: Traffic, home: Path, on_event: Callable[[LoadEvent], None] | None = None
+    subjects: Sequence[Subject], traffic: Traffic, home: Path, on_load: OnLoad
 ) -> dict[str, float]:
-    """By row, its speed-up over the baseline's row under load: a few rounds, one worker a core, no claim."""
+    """By row, its speed-up over the first row under load: a few rounds, one worker a core, no claim."""
     rows = {s.name: (s.path, list(core_plans(s.serving).values())[-1]) for s in subjects}
-    baseline = next(s.name for s in subjects if s.role == "baseline")
-    level = traffic.concurrency
-    with served(rows, home) as services:
-        found = _run(
-            services,
-            traffic,
-            inspect(subjects[0].path).vocabulary,
-            rounds=CHOICE_ROUNDS,
-            concurrencies=(level,),
-            on_event=on_event,
-        )
-    return {name: speedup(found[name], found[baseline], level).value for name in rows}
+    first, level = subjects[0], traffic.concurrency
+    with _served(rows, home) as running:
+        found = _measure(running, traffic, inspect(first.path).vocabulary, (level,), CHOICE_ROUNDS, on_load)
+    return {name: speedup(found[name], found[first.name], level).value for name in rows}
 
 
 def choose_plans(
-    subjects: Sequence[Subject], traffic: Traffic, home: Path, on_event: Callable[[LoadEvent], None] | None = None
+    subjects: Sequence[Subject], traffic: Traffic, home: Path, on_load: OnLoad
 ) -> dict[str, ServingConfiguration]:
     """By row, the core plan that served the most tokens/s at the traffic's concurrency in a few rounds."""
-    rows, plans = {}, {}
-    for subject in subjects:
-        for label, configuration in core_plans(subject.serving).items():
-            rows[f"{subject.name} {label}"] = (subject.path, configuration)
-            plans.setdefault(subject.name, {})[f"{subject.name} {label}"] = configuration
-    with served(rows, home) as services:
-        found = _run(
-            services,
-            traffic,
-            inspect(subjects[0].path).vocabulary,
-            rounds=CHOICE_ROUNDS,
-            concurrencies=(traffic.concurrency,),
-            on_event=on_event,
-        )
-    level = traffic.concurrency
+    plans = {s.name: core_plans(s.serving) for s in subjects}
+    rows = {f"{s.name} {label}": (s.path, how) for s in subjects for label, how in plans[s.name].items()}
+    vocabulary, level = inspect(subjects[0].path).vocabulary, traffic.concurrency
+    with _served(rows, home) as running:
+        found = _measure(running, traffic, vocabulary, (level,), CHOICE_ROUNDS, on_load)
+
+    def rate(name: str, label: str) -> float:
+        return paired.median(found[f"{name} {label}"].rates(level)).value
+
     return {
-        name: choices[max(choices, key=lambda row: paired.median(found[row].rates(level)).value)]
-        for name, choices in plans.items()
+        name: labelled[max(labelled, key=lambda label, name=name: rate(name, label))]
+        for name, labelled in plans.items()
     }
 
 
@@ -142,37 +146,26 @@ def measure_speeds(
     servings: Mapping[str, ServingConfiguration],
     traffic: Traffic,
     home: Path,
-    on_event: Callable[[LoadEvent], None] | None = None,
+    on_load: OnLoad,
 ) -> Speeds:
-    """Every row at its own best plan, interleaved, enough rounds for a claim. Expects one row of role baseline."""
-    baseline = next(s.name for s in subjects if s.role == "baseline")
-    int8 = next((s.name for s in subjects if s.role == "int8_only"), baseline)
+    """Every row at its own best plan, interleaved, enough rounds for a claim. The first row is the baseline."""
+    baseline, vocabulary = subjects[0].name, inspect(subjects[0].path).vocabulary
+    int8 = _name_of("int8_only", subjects) or baseline
     levels = sorted({1, traffic.concurrency})
     rows = {s.name: (s.path, servings[s.name]) for s in subjects}
-    with served(rows, home) as services:
-        load_seconds = {name: service.load_seconds for name, service in services.items()}
-        found = _run(
-            services,
-            traffic,
-            inspect(subjects[0].path).vocabulary,
-            rounds=CLAIM_ROUNDS,
-            concurrencies=levels,
-            again=baseline,
-            on_event=on_event,
-        )
+    with _served(rows, home) as running:
+        found = _measure(running, traffic, vocabulary, levels, CLAIM_ROUNDS, on_load, again=baseline)
 
     def ratios(against: str) -> dict[str, dict[int, Estimate]]:
-        return {name: {level: speedup(found[name], found[against], level) for level in levels} for name in rows}
+        return {name: {at: speedup(found[name], found[against], at) for at in levels} for name in rows}
+
+    def figures(name: str) -> Speed:
+        build = ensure_build(*rows[name], home)
+        return found[name].speed(load_seconds=running[name].load_seconds, weights_bytes=weights_bytes(build))
 
     return Speeds(
         servings=dict(servings),
-        speeds={
-            name: found[name].speed(
-                load_seconds=load_seconds[name],
-                weights_bytes=weights_bytes(ensure_build(path, how, home)),
-            )
-            for name, (path, how) in rows.items()
-        },
+        speeds={name: figures(name) for name in rows},
         over_baseline=ratios(baseline),
         over_int8=ratios(int8),
         noise=speedup(found[AGAIN], found[baseline], traffic.concurrency),

@@ -23,6 +23,8 @@ from trimtab.training.job import Point, TrainJob, TrainResult
 
 # Without `training.time` or `training.tokens`: what a first look is worth, not what a good model needs.
 DEFAULT_SECONDS = 600.0
+# Peak rates that trained small decoders best at equal time (docs/log.md).
+LEARNING_RATES = {"muon": 0.02, "adamw": 3e-3}
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,39 +72,48 @@ class Trainer:
             self._group = launch(layout_of(self._recipe))
         return self._group
 
-    def job(self, model: Path, output: Path, tokens: int, **more: Any) -> TrainJob:
+    def job(
+        self,
+        model: Path,
+        output: Path,
+        tokens: int,
+        *,
+        start_sequence: int = 0,
+        teacher: Path | None = None,
+        cross_entropy_weight: float = 0.0,
+    ) -> TrainJob:
+        """The recipe's way of training, applied to `model`; a `teacher` makes it distillation."""
         training = self._recipe.training
-        rate = {} if training.learning_rate == "auto" else {"learning_rate": training.learning_rate}
         optimizer = "muon" if training.optimizer == "auto" else training.optimizer
-        if optimizer == "adamw" and not rate:
-            rate = {"learning_rate": 3e-3}
+        rate = training.learning_rate
         return TrainJob(
             model=str(model),
             output=str(output),
             data=str(self._data.folder),
             checkpoints=str(self._workspace.folder / "checkpoints" / output.name),
             tokens=tokens,
+            objective="distillation" if teacher else "language_modelling",
+            teacher=str(teacher) if teacher else None,
+            cross_entropy_weight=cross_entropy_weight,
             optimizer=optimizer,
+            learning_rate=LEARNING_RATES[optimizer] if rate == "auto" else rate,
             batch=training.batch,
             sequence_length=training.sequence_length,
             precision=training.precision,
             seed=training.seed,
+            start_sequence=start_sequence,
             resume=True,
-            **rate,
-            **more,
         )
 
     def rate(self, job: TrainJob) -> float:
         """Tokens/s of a job, from a few steps of it."""
         return float(self.start().run("rate", msgspec.to_builtins(job))["tokens_per_second"])
 
-    def train(
-        self, label: str, *, model: Path, output: Path, on_event: OnEvent, tokens: int | None = None, **more: Any
-    ) -> Training:
-        """Train `model` into the folder `output`. Without `tokens` the recipe's length holds."""
-        tokens = tokens or self._recipe.training.tokens or self._tokens_for_time(label, model, output)
-        job = self.job(model, output, tokens, **more)
-        answer = self.start().run("train", msgspec.to_builtins(job), lambda event: on_event(_event(label, event)))
+    def train(self, label: str, job: TrainJob, on_event: OnEvent) -> Training:
+        """Train as the job says, into its output folder."""
+        answer = self.start().run(
+            "train", msgspec.to_builtins(job), lambda event: on_event(_event(label, event))
+        )
         result = msgspec.convert(answer, TrainResult)
         if result.stopped:
             raise KeyboardInterrupt
@@ -116,13 +127,14 @@ class Trainer:
             optimizer=job.optimizer,
         )
 
-    def _tokens_for_time(self, label: str, model: Path, output: Path) -> int:
-        """Measured once and kept, so that a resumed run trains for the same length."""
-        seconds = self._recipe.training.time or DEFAULT_SECONDS
-        measured = self._workspace.step(
-            f"rate-{label}", float, lambda: self.rate(self.job(model, output, tokens=1_000_000))
-        )
-        return int(measured * seconds)
+    def length(self, model: Path) -> int:
+        """Tokens to train a model for, as the recipe says; a time is turned into tokens once, and kept."""
+        training = self._recipe.training
+        if training.tokens:
+            return training.tokens
+        probe = self.job(model, model.with_name("probe"), tokens=1_000_000)
+        rate = self._workspace.step("training-rate", float, lambda: self.rate(probe))
+        return int(rate * (training.time or DEFAULT_SECONDS))
 
 
 def _event(label: str, event: dict[str, Any]) -> Event:

@@ -56,7 +56,9 @@ class Workspace:
         except OSError as error:
             self._lock.close()
             raise RefusedError(
-                "another process is working on this run.", where=str(self.folder), remedy="Wait for it, or stop it."
+                "another process is working on this run.",
+                where=str(self.folder),
+                remedy="Wait for it, or stop it.",
             ) from error
         (self.folder / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
 

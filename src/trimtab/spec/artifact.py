@@ -22,7 +22,9 @@ CARD = "README.md"
 # Written by us about the model; changing them does not change an answer.
 _RECORDS = frozenset({SIGNATURE, PASSPORT, SERVING, CARD})
 # Formats that can run code when loaded, by suffix. Refused wherever a folder comes in.
-PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".h5", ".keras", ".pt2"})
+PICKLES = frozenset(
+    {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".h5", ".keras", ".pt2"}
+)
 
 # What travels with a model from folder to folder, beside config and weights.
 TOKENIZER_FILES = (

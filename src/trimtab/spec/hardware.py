@@ -19,7 +19,9 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True):
     accelerator: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.processor}, {len(self.cores)} cores, {self.memory_bytes / 2**30:.0f} GiB, {self.system}"
+        return (
+            f"{self.processor}, {len(self.cores)} cores, {self.memory_bytes / 2**30:.0f} GiB, {self.system}"
+        )
 
 
 def _cpuinfo() -> dict[str, str]:

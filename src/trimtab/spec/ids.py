@@ -40,7 +40,9 @@ def parse_reference(text: str) -> Reference:
     if "@" in text:
         name, _, version = text.partition("@")
         if not version.isdigit() or int(version) < 1:
-            raise UsageError(f"{text!r} does not name a version.", remedy="Write NAME@N, such as support-bot@3.")
+            raise UsageError(
+                f"{text!r} does not name a version.", remedy="Write NAME@N, such as support-bot@3."
+            )
         return Reference(name=check_name(name), version=int(version))
     name, colon, alias = text.partition(":")
     return Reference(name=check_name(name), alias=check_name(alias, "alias") if colon else None)

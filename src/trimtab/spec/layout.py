@@ -23,7 +23,9 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def check_layout(layout: Layout, *, where: str) -> Layout:
     if layout.data < 1:
-        raise UsageError(f"data={layout.data} is not a number of processes.", where=where, remedy="Use 1 or more.")
+        raise UsageError(
+            f"data={layout.data} is not a number of processes.", where=where, remedy="Use 1 or more."
+        )
     return layout
 
 
@@ -34,9 +36,13 @@ def parse_layout(text: str) -> Layout:
         key, _, value = item.partition("=")
         if key not in Layout.__struct_fields__:
             raise UsageError(
-                f"{key!r} is no key of a layout.", where="layout", remedy=f"Known: {', '.join(Layout.__struct_fields__)}."
+                f"{key!r} is no key of a layout.",
+                where="layout",
+                remedy=f"Known: {', '.join(Layout.__struct_fields__)}.",
             )
         if not value.isdigit():
-            raise UsageError(f"{key}={value!r} is not a whole number.", where="layout", remedy="Such as data=2.")
+            raise UsageError(
+                f"{key}={value!r} is not a whole number.", where="layout", remedy="Such as data=2."
+            )
         values[key] = int(value)
     return check_layout(Layout(**values), where="layout")

@@ -25,7 +25,11 @@ def command(name: str, arguments: Sequence[str] = ()) -> list[str]:
 
 
 def start(
-    name: str, arguments: Sequence[str] = (), *, environment: Mapping[str, str] | None = None, **options: object
+    name: str,
+    arguments: Sequence[str] = (),
+    *,
+    environment: Mapping[str, str] | None = None,
+    **options: object,
 ) -> subprocess.Popen[bytes]:
     """Start a process of the table. `options` go to `subprocess.Popen`; `environment` is added to ours."""
     return subprocess.Popen(  # pyrefly: ignore[no-matching-overload]

@@ -46,7 +46,9 @@ class _Builder:
                 raise RecipeError(f"the key {key!r} is not a word.", where=self.place(here))
             if key in values:
                 raise RecipeError(
-                    f"the key {key!r} is written twice.", where=self.place(here), remedy="Keep one of the two."
+                    f"the key {key!r} is written twice.",
+                    where=self.place(here),
+                    remedy="Keep one of the two.",
                 )
             values[key] = self.build(value_node, here)
             self.lines[here] = key_node.start_mark.line + 1
@@ -69,7 +71,9 @@ class Document:
         self._builder = _Builder(name)
         try:
             if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-                raise RecipeError("YAML aliases (*name) are not taken.", where=name, remedy="Write the value out.")
+                raise RecipeError(
+                    "YAML aliases (*name) are not taken.", where=name, remedy="Write the value out."
+                )
             node = yaml.compose(text, yaml.SafeLoader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
@@ -77,7 +81,9 @@ class Document:
             problem = getattr(error, "problem", None) or "not readable"
             raise RecipeError(f"not valid YAML: {problem}.", where=f"{name}{line}") from error
         if not isinstance(node, yaml.MappingNode):
-            raise RecipeError("a recipe is a mapping of keys to values.", where=name, remedy="Start with 'version: 1'.")
+            raise RecipeError(
+                "a recipe is a mapping of keys to values.", where=name, remedy="Start with 'version: 1'."
+            )
         value = self._builder.build(node)
         self.values: dict[str, object] = value if isinstance(value, dict) else {}
 

@@ -24,7 +24,9 @@ _BYTES = {
 _COUNTS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
-def _split(text: object, kind: str, units: dict[str, float] | dict[str, int], example: str) -> tuple[float, str]:
+def _split(
+    text: object, kind: str, units: dict[str, float] | dict[str, int], example: str
+) -> tuple[float, str]:
     found = _NUMBER.fullmatch(text) if isinstance(text, str) else None
     if not found or found[2] not in units:
         known = ", ".join(unit for unit in units if unit)

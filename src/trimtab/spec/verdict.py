@@ -58,7 +58,7 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Pareto front, winner, controls and a reason for every loser; or infeasible, with reasons and the nearest level."""
+    """Winner, controls, candidates with a reason for every loser; or infeasible, with reasons and the nearest level."""
 
     feasible: bool
     name: str
