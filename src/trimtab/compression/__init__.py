@@ -1,0 +1,1 @@
+"""Makes a model smaller and keeps what it knows: structured pruning, closed-form refit, and their pipeline."""
