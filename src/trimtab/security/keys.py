@@ -20,6 +20,7 @@ import msgspec
 from sqlalchemy import Row, insert, select, update
 
 from trimtab.security.identity import SCOPES, Principal, Scope
+from trimtab.spec.clock import now
 from trimtab.spec.errors import AuthenticationError, NotFoundError, UsageError
 from trimtab.store.database import DEFAULT_TENANT, KEYS, Database
 from trimtab.store.home import home as default_home
@@ -83,7 +84,7 @@ class KeyRing:
         """
         wanted = _check(name, scopes, expires)
         key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-        ends = expires.astimezone(UTC).isoformat(timespec="seconds") if expires else None
+        ends = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if expires else None
         with self._database.writing() as connection:
             connection.execute(
                 insert(KEYS).values(
@@ -92,7 +93,7 @@ class KeyRing:
                     name=name,
                     digest=self._digest(key_id, secret),
                     scopes=" ".join(wanted),
-                    created=_now(),
+                    created=now(),
                     expires=ends,
                 )
             )
@@ -128,7 +129,7 @@ class KeyRing:
         """End a key for ever; again is no error. Raises `NotFoundError`."""
         with self._database.writing() as connection:
             connection.execute(
-                update(KEYS).where(KEYS.c.id == key_id, KEYS.c.revoked.is_(None)).values(revoked=_now())
+                update(KEYS).where(KEYS.c.id == key_id, KEYS.c.revoked.is_(None)).values(revoked=now())
             )
         self._read_at = float("-inf")
         known = self._read()
@@ -155,10 +156,10 @@ class KeyRing:
 
     def _look_again(self, *, after_seconds: float) -> bool:
         """Read the catalogue if the last look is older than that; whether it was read."""
-        now = time.monotonic()
-        if now - self._read_at < after_seconds:
+        moment = time.monotonic()
+        if moment - self._read_at < after_seconds:
             return False
-        self._known, self._read_at = self._read(), now
+        self._known, self._read_at = self._read(), moment
         return True
 
     def _read(self) -> dict[str, tuple[str, KeyEntry]]:
@@ -192,7 +193,3 @@ def _entry(row: Row) -> KeyEntry:
         expires=row.expires,
         revoked=row.revoked,
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,19 +5,14 @@ Knows nothing of files. Every question is limited to one tenant. Whoever calls h
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from trimtab.spec.clock import now
 from trimtab.spec.errors import NotFoundError
 from trimtab.spec.ids import Reference
 from trimtab.store.database import ALIASES, RECORDS, VERSIONS
 from trimtab.store.version import Version
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Catalogue:
