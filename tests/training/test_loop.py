@@ -32,9 +32,11 @@ def test_it_learns_and_saves_a_stock_model(make_job, here, tiny):
     ids = torch.randint(0, 300, (1, 8))
     with torch.no_grad():
         torch.testing.assert_close(model(ids).logits, load(job.output)(ids).logits)
-    told = [event for event in events if event["kind"] == "progress"]
-    assert told[-1]["step"] == told[-1]["steps"] == 60
-    assert told[-1]["seconds_left"] == 0
+    assert {event["kind"] for event in events} == {"progress"}
+    assert events[-1]["step"] == events[-1]["steps"] == 60
+    assert events[-1]["seconds_left"] == 0
+    held_out = [event["validation_loss"] for event in events if event["validation_loss"] is not None]
+    assert held_out == [point.validation_loss for point in result.curve]
     assert json.dumps(events)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from trimtab import __version__
-from trimtab.cli import demo, keys, models, optimize, serve
+from trimtab.cli import demo, keys, models, optimize, serve, train
 from trimtab.cli.console import run
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def _main(
 app.command()(demo.demo)
 app.command()(optimize.optimize)
 app.command()(serve.serve)
+app.command()(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 

@@ -102,9 +102,8 @@ class Run:
         self.step += 1
         self._loss_sum += loss
         self._loss_steps += 1
-        if self.step == self._job.steps or self.step % self._point_every == 0:
-            self._add_point()
-        self._tell(loss)
+        at_point = self.step == self._job.steps or self.step % self._point_every == 0
+        self._tell(loss, self._add_point() if at_point else None)
 
     @property
     def factor(self) -> float:
@@ -157,23 +156,17 @@ class Run:
             return checkpoint.Progress(job=self._identity, step=0, position=self._job.start_sequence)
         return checkpoint.restore(found, self._identity, self._setup.tensors(), self._ranks)
 
-    def _add_point(self) -> None:
+    def _add_point(self) -> Point:
         mean = self._ranks.sum(torch.tensor([self._loss_sum / self._loss_steps], dtype=torch.float64)).item()
         point = Point(tokens=self.tokens, loss=mean, validation_loss=self._setup.held_out.loss(self.model))
         self._curve.append(point)
         self._loss_sum, self._loss_steps = 0.0, 0
-        self._report(
-            {
-                "kind": "validation",
-                "tokens": point.tokens,
-                "loss": point.loss,
-                "validation_loss": point.validation_loss,
-            }
-        )
+        return point
 
-    def _tell(self, loss: float) -> None:
+    def _tell(self, loss: float, point: Point | None) -> None:
+        """Progress, now and then; always with a point of the curve."""
         now = time.monotonic()
-        if now - self._reported_at < _REPORT_SECONDS and self.step < self._job.steps:
+        if point is None and now - self._reported_at < _REPORT_SECONDS:
             return
         self._reported_at = now
         since = self._seconds - self._first_seconds
@@ -193,5 +186,6 @@ class Run:
                 if per_step
                 else 0.0,
                 "seconds_left": per_step * (self._job.steps - self.step),
+                "validation_loss": point.validation_loss if point else None,
             }
         )

@@ -1,0 +1,114 @@
+"""`trimtab train` as a person runs it: real processes, a real terminal signal, a stock load of what it saved."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+RECIPE = """
+version: 1
+name: tiny
+model: {architecture: llama, layers: 1, hidden: 32, heads: 2, ffn: 48, vocabulary: 320, context: 64}
+data: {train: {jsonl: text.jsonl, text: t}}
+training: {tokens: TOKENS, sequence_length: 16, batch: 4}
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """`start("--json", tokens=640)` → the running command."""
+    rows = [json.dumps({"t": f"the {n} cats sat on {n * 7} mats near {n % 13} dogs"}) for n in range(300)]
+    (tmp_path / "text.jsonl").write_text("\n".join(rows))
+
+    def run(*arguments, tokens):
+        recipe = tmp_path / f"recipe-{tokens}.yaml"
+        recipe.write_text(RECIPE.replace("TOKENS", str(tokens)))
+        return subprocess.Popen(
+            [sys.executable, "-m", "trimtab", "train", str(recipe), "--processes", "2", *arguments],
+            env=os.environ | {"TRIMTAB_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return run
+
+
+def end(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def test_trains_saves_and_is_done_the_second_time(start, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    code, out, err = end(start("--json", tokens=64 * 30))
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["training"]["tokens"] == 64 * 30
+    model = AutoModelForCausalLM.from_pretrained(answer["model"])
+    assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(answer["model"]))
+    assert answer["model"].startswith(str(tmp_path / "home" / "runs" / "tiny-"))
+    code, again, _ = end(start("--json", tokens=64 * 30))
+    assert code == 0
+    assert json.loads(again) == answer
+    code, out, _ = end(start("--fresh", "--output", str(tmp_path / "there"), tokens=64 * 30))
+    assert code == 0
+    assert out.strip() == str(tmp_path / "there" / "models" / "baseline")
+
+
+def test_ctrl_c_saves_and_leaves_no_process(start, tmp_path):
+    running = start(tokens=64 * 100_000)
+    deadline = time.monotonic() + 90
+    ranks = []
+    while time.monotonic() < deadline and not _busy(ranks):
+        ranks = [
+            c
+            for c in psutil.Process(running.pid).children(recursive=True)
+            if "trimtab.parallel.rank" in c.cmdline()
+        ]
+        time.sleep(0.1)
+    assert len(ranks) == 2
+    time.sleep(2)
+    running.send_signal(signal.SIGINT)
+    code, _, err = end(running)
+    assert code == 130
+    assert "Traceback" not in err
+    assert not any(rank.is_running() for rank in ranks)
+    (saved,) = (tmp_path / "home").rglob("step-*")
+    assert int(saved.name.removeprefix("step-")) > 0
+
+
+def _busy(ranks):
+    """Both have imported torch and trained a while."""
+    return len(ranks) == 2 and all(sum(rank.cpu_times()[:2]) > 6 for rank in ranks)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("training: {tokens: 1k, batch: 1, sequence_length: 16}", "cannot be shared by 2 processes"),
+        ("training: {tokens: 1k, sequence_length: 4096}", "less than one sequence of 4096"),
+    ],
+)
+def test_bad_settings_are_a_sentence_and_code_2(start, tmp_path, line, says):
+    running = start("--help", tokens=1)
+    end(running)
+    recipe = tmp_path / "recipe-1.yaml"
+    text = recipe.read_text().splitlines()
+    recipe.write_text("\n".join([*text[:-1], line]))
+    done = subprocess.run(
+        [sys.executable, "-m", "trimtab", "train", str(recipe), "--processes", "2"],
+        env=os.environ | {"TRIMTAB_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
