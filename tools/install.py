@@ -22,9 +22,7 @@ CUDA_DOWNLOAD = "about 3 GB"
 
 
 def pip(*arguments: str) -> None:
-    subprocess.run(
-        [PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments], check=True, cwd=ROOT
-    )
+    subprocess.run([PYTHON, "-m", "pip", "--disable-pip-version-check", *arguments], check=True, cwd=ROOT)
 
 
 def torch_pin() -> str:
@@ -39,7 +37,16 @@ def torch_index() -> list[str]:
 
 def torch_build() -> str | None:
     """The version that pip would take, such as `2.13.0+cpu`; None where pip cannot tell."""
-    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run", "--no-deps"]
+    command = [
+        PYTHON,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--dry-run",
+        "--no-deps",
+    ]
     found = subprocess.run(
         [*command, "--ignore-installed", "--report", "-", *torch_index(), torch_pin()],
         check=False,
@@ -65,7 +72,9 @@ def warn_of_cuda(build: str | None) -> None:
 
 def main() -> None:
     if sys.version_info < OLDEST:
-        sys.exit(f"error: Python {'.'.join(map(str, OLDEST))} or newer is needed, this is {sys.version.split()[0]}.")
+        sys.exit(
+            f"error: Python {'.'.join(map(str, OLDEST))} or newer is needed, this is {sys.version.split()[0]}."
+        )
     if not PYTHON.exists():
         print("creating .venv", flush=True)
         venv.create(VENV, with_pip=True, clear=True)
@@ -75,7 +84,11 @@ def main() -> None:
     pip("install", "--quiet", "-c", "constraints.txt", *torch_index(), torch_pin())
     pip("install", "--quiet", "-c", "constraints.txt", "--group", "dev", "--editable", ".[all]")
     subprocess.run(
-        [PYTHON, "-c", "import torch; print('torch', torch.__version__, '(CUDA)' if torch.version.cuda else '(CPU)')"],
+        [
+            PYTHON,
+            "-c",
+            "import torch; print('torch', torch.__version__, '(CUDA)' if torch.version.cuda else '(CPU)')",
+        ],
         check=True,
     )
 

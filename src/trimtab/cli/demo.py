@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,8 @@ from trimtab.spec.errors import EXIT_REFUSED, TrimtabError, UsageError
 from trimtab.spec.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from openai import OpenAI
+
     from trimtab.spec.measures import Speed
     from trimtab.spec.recipe import Recipe
     from trimtab.spec.verdict import Verdict
@@ -48,11 +51,10 @@ def demo(
     if verdict.winner is None:
         show(verdict)
         raise typer.Exit(EXIT_REFUSED)
-    store = Store()
-    store.alias(verdict.name, "prod", verdict.winner.version)
+    Store().alias(verdict.name, "prod", verdict.winner.version)
     say(f"{verdict.name}:baseline and {verdict.name}:prod are published; loading both with the openai client")
     for alias in ("baseline", "prod"):
-        answered = load_with_openai(store, f"{verdict.name}:{alias}", verdict)
+        answered = load_with_openai(f"{verdict.name}:{alias}")
         say(f"  {verdict.name}:{alias}: {answered}")
     if as_json:
         emit_json(verdict)
@@ -80,56 +82,42 @@ def require_openai() -> None:
         )
 
 
-def load_with_openai(store: object, reference: str, verdict: Verdict) -> str:
-    """Serve a published version and ask it what a user would: models, one answer, streams, 16 at a time."""
+def load_with_openai(reference: str) -> str:
+    """Serve a published version and ask it what a user would: its models, then answers and streams, 16 at a time."""
     import openai
 
-    from trimtab.service.launch import ServedModel, start
-    from trimtab.spec.serving import ServingConfiguration
-    from trimtab.store.store import Store
+    import trimtab
 
-    if not isinstance(store, Store):
-        raise TypeError("a store is needed")
-    import msgspec
-
-    with store.open(reference) as folder:
-        serving = msgspec.json.decode((folder / "serving.json").read_bytes(), type=ServingConfiguration)
-        models = [ServedModel(name=verdict.name, artifact=folder, serving=serving)]
-        with start(models, home=store.home, port=0) as service:
-            client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.create_key("demo"))
-            if [model.id for model in client.models.list()] != [verdict.name]:
-                raise TrimtabError("the service does not list the model it serves.", where=reference)
-            began = time.monotonic()
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                counts = list(pool.map(lambda number: _ask(client, verdict.name, number), range(2 * AT_ONCE)))
-            seconds = time.monotonic() - began
+    artifact = trimtab.load(reference)
+    with trimtab.serve(artifact, port=0) as service:
+        client = openai.OpenAI(base_url=f"{service.url}/v1", api_key=service.create_key("demo"))
+        if [model.id for model in client.models.list()] != [artifact.name]:
+            raise TrimtabError("the service does not list the model it serves.", where=reference)
+        began = time.monotonic()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            counts = list(pool.map(partial(_ask, client, artifact.name), range(2 * AT_ONCE)))
+        seconds = time.monotonic() - began
     return f"{len(counts)} answers, half of them streamed, {sum(counts)} tokens in {format_duration(seconds)}"
 
 
-def _ask(client: object, model: str, number: int) -> int:
+def _ask(client: OpenAI, model: str, number: int) -> int:
     """One completion, streamed for even numbers. Returns the tokens that the service says it wrote."""
-    import openai
-
-    if not isinstance(client, openai.OpenAI):
-        raise TypeError("an openai client is needed")
-    prompt = PROMPTS[number % len(PROMPTS)]
-    if number % 2:
-        answer = client.completions.create(
-            model=model, prompt=prompt, max_tokens=OUTPUT_TOKENS, temperature=0.7, seed=1
-        )
-        return answer.usage.completion_tokens if answer.usage else 0
-    usage = 0
-    for chunk in client.completions.create(
+    create = partial(
+        client.completions.create,
         model=model,
-        prompt=prompt,
+        prompt=PROMPTS[number % len(PROMPTS)],
         max_tokens=OUTPUT_TOKENS,
         temperature=0.7,
-        seed=1,
-        stream=True,
-        stream_options={"include_usage": True},
-    ):
-        usage = chunk.usage.completion_tokens if chunk.usage else usage
-    return usage
+        seed=number,
+    )
+    if number % 2:
+        usage = create().usage
+    else:
+        chunks = create(stream=True, stream_options={"include_usage": True})
+        usage = [chunk.usage for chunk in chunks][-1]
+    if usage is None:
+        raise TrimtabError("an answer came without its usage.", where=model)
+    return usage.completion_tokens
 
 
 def before_after(verdict: Verdict) -> None:

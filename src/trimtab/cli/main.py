@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab import __version__
+from trimtab.spec.version import __version__
 from trimtab.cli import demo, keys, models, optimize, serve, train
 from trimtab.cli.console import run
 

@@ -32,8 +32,8 @@ def model_card(name: str, passport: Passport, serving: ServingConfiguration) -> 
         "## Use",
         "",
         (
-            f"Proven with the {serving.engine} engine in {serving.weight_format}, {serving.replicas} × {serving.threads} "
-            "threads (`serving.json`). The folder also loads with stock `transformers`."
+            f"Proven with the {serving.engine} engine in {serving.weight_format}, {serving.replicas} × "
+            f"{serving.threads} threads (`serving.json`). The folder also loads with stock `transformers`."
         ),
         "",
     ]

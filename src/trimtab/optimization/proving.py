@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from trimtab import __version__
+from trimtab.spec.version import __version__
 from trimtab.data.prepared import Prepared
 from trimtab.engines.builds import ensure_build, weights_bytes
 from trimtab.optimization.baseline import Baseline

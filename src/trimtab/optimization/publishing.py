@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from trimtab import __version__
+from trimtab.spec.version import __version__
 from trimtab.models.info import inspect
 from trimtab.optimization.card import model_card
 from trimtab.optimization.workspace import Workspace

@@ -111,9 +111,12 @@ class Trainer:
 
     def train(self, label: str, job: TrainJob, on_event: OnEvent) -> Training:
         """Train as the job says, into its output folder."""
-        answer = self.start().run(
-            "train", msgspec.to_builtins(job), lambda event: on_event(_event(label, event))
-        )
+
+        def pass_on(event: dict[str, Any]) -> None:
+            if (news := _event(label, event)) is not None:
+                on_event(news)
+
+        answer = self.start().run("train", msgspec.to_builtins(job), pass_on)
         result = msgspec.convert(answer, TrainResult)
         if result.stopped:
             raise KeyboardInterrupt
@@ -137,10 +140,12 @@ class Trainer:
         return int(rate * (training.time or DEFAULT_SECONDS))
 
 
-def _event(label: str, event: dict[str, Any]) -> Event:
-    total = max(1, int(event.get("total", 1)))
+def _event(label: str, event: dict[str, Any]) -> Event | None:
+    """News of a step as news of a run; held-out losses come with the curve."""
+    if not event.get("total"):
+        return None
     note = (
-        f"loss {event.get('loss', float('nan')):.3f} · {format_count(event.get('tokens_per_second', 0.0))} tokens/s · "
-        f"{format_duration(event.get('seconds_left', float('nan')))} left"
+        f"loss {event['loss']:.3f} · {format_count(event['tokens_per_second'])} tokens/s · "
+        f"{format_duration(event['seconds_left'])} left"
     )
-    return Event(stage=f"train {label}", fraction=event.get("tokens", 0) / total, note=note)
+    return Event(stage=f"train {label}", fraction=event["tokens"] / event["total"], note=note)

@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from trimtab import __version__
+from trimtab.spec.version import __version__
 from trimtab.spec.errors import RefusedError
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.ids import digest

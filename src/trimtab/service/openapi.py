@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from trimtab import __version__
+from trimtab.spec.version import __version__
 from trimtab.service.errors import ErrorBody
 from trimtab.service.routes import Route
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 from sqlalchemy import Connection
 
-from trimtab import __version__
+from trimtab.spec.version import __version__
 from trimtab.spec.artifact import PASSPORT, Passport, content_part, file_digest, manifest_digest
 from trimtab.spec.artifact import files as artifact_files
 from trimtab.spec.errors import IntegrityError, ModelError, NotFoundError, RefusedError, UsageError
