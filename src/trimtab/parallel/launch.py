@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from trimtab.parallel.lines import Done, Failed, Job, Line, News, Stop, decode_up, encode
 from trimtab.parallel.tasks import TaskName
@@ -65,10 +65,12 @@ class _Rank:
                 start_new_session=True,
             )
 
+        self.input, self.output = _pipe(self.process.stdin), _pipe(self.process.stdout)
+
     def send(self, line: Line) -> None:
         with suppress(BrokenPipeError):
-            self.process.stdin.write(encode(line))
-            self.process.stdin.flush()
+            self.input.write(encode(line))
+            self.input.flush()
 
     def death(self, world: int) -> EngineError:
         """Why this rank is gone: its signal or exit code, and the last thing it said."""
@@ -83,6 +85,12 @@ class _Rank:
             where=f"process {self.process.pid}",
             remedy="Start again: training resumes from its last checkpoint.",
         )
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise ValueError("the process was started without a pipe")
+    return stream
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -106,7 +114,7 @@ class Group:
             for number in range(world):
                 rank = _Rank(number, world, threads, self._folder)
                 self._ranks.append(rank)
-                self._selector.register(rank.process.stdout, selectors.EVENT_READ, rank)
+                self._selector.register(rank.output, selectors.EVENT_READ, rank)
         except BaseException:
             self.close()
             raise
@@ -150,14 +158,14 @@ class Group:
         self._open = False
         for rank in self._ranks:
             with suppress(BrokenPipeError):
-                rank.process.stdin.close()
+                rank.input.close()
         for rank in self._ranks:
             try:
                 rank.process.wait(timeout=_AFTER_FAILURE_SECONDS if sys.exc_info()[0] is None else 0.5)
             except subprocess.TimeoutExpired:
                 rank.process.kill()
                 rank.process.wait()
-            rank.process.stdout.close()
+            rank.output.close()
         self._ranks.clear()
         self._selector.close()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -181,7 +189,7 @@ class Group:
         return self._outcome()
 
     def _read(self, rank: _Rank) -> list[Line]:
-        data = os.read(rank.process.stdout.fileno(), _READ_BYTES)
+        data = os.read(rank.output.fileno(), _READ_BYTES)
         if not data:
             raise self._first_death(rank)
         *lines, rank.pending = (rank.pending + data).split(b"\n")

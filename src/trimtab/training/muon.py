@@ -79,7 +79,7 @@ class Muon:
         for names, momenta in self._batches.items():
             updates = self._updates[names]
             for name, momentum, update in zip(names, momenta, updates, strict=True):
-                gradient = _lay(self._parameters[name].grad)
+                gradient = self._gradient(name)
                 momentum.lerp_(gradient, 1 - self._momentum)
                 torch.lerp(gradient, momentum, self._momentum, out=update)
             for name, update in zip(names, orthogonalize(updates), strict=True):
@@ -90,6 +90,12 @@ class Muon:
             scale = max(1.0, rows / columns) ** 0.5
             parameter.mul_(1 - rate * self._weight_decay)
             _lay(parameter).add_(self._views[name], alpha=-rate * scale)
+
+    def _gradient(self, name: str) -> torch.Tensor:
+        gradient = self._parameters[name].grad
+        if gradient is None:
+            raise ValueError(f"{name} has no gradient")
+        return _lay(gradient)
 
     def _lay_out(self) -> dict[str, torch.Tensor]:
         """Where each matrix's update lies in the buffer of all updates, as a view in its lying shape."""

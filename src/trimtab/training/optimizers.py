@@ -70,7 +70,7 @@ class Optimizers:
 
 def matrix_names(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> list[str]:
     """The matrices inside the decoder's layers: neither embeddings nor the head."""
-    known = family(model.config.model_type, where="model")
+    known = family(str(getattr(model.config, "model_type", "")), where="model")
     return [
         name
         for name, weight in parameters.items()

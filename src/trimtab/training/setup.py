@@ -5,7 +5,7 @@ Also the one place that knows how a batch becomes gradients: micro-batches, auto
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,9 @@ class Setup:
             world=ranks.world,
         )
         self.precision = choose_precision(job.precision, ranks)
-        self.model = load(Path(job.model)).to(ranks.device).train()
+        self.model = load(Path(job.model)).train()
+        # transformers wraps `to` in a way that hides its signature.
+        self.model.to(ranks.device)  # pyrefly: ignore[bad-argument-type]
         self._ddp = self._wrap()
         self._objective = make_objective(job, ranks.device)
         self.optimizers = Optimizers(self.model, job, ranks)
@@ -66,12 +68,16 @@ class Setup:
         total = 0.0
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
-            with nullcontext() if last or self._ranks.world == 1 else self._ddp.no_sync():
+            with nullcontext() if last else self._without_sync():
                 loss = self._loss(part) / valid
                 # DDP averages over ranks; the losses already add up, so undo its division.
                 (loss * self._ranks.world).backward()
             total += loss.item()
         return total
+
+    def _without_sync(self) -> AbstractContextManager[None]:
+        """Gradients stay on this rank until the last micro-batch."""
+        return self._ddp.no_sync() if isinstance(self._ddp, DistributedDataParallel) else nullcontext()
 
     def _loss(self, windows: torch.Tensor) -> torch.Tensor:
         """Sum over tokens of (n, length + 1) windows."""

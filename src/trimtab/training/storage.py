@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.metadata import (
     TensorProperties,
     TensorStorageMetadata,
 )
-from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner, WriteItemType
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
@@ -63,9 +63,9 @@ class SafetensorsWriter(StorageWriter):
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         tensors, results = {}, []
         for number, item in enumerate(plan.items):
-            if item.type is WriteItemType.BYTE_IO:
-                raise TypeError(f"{item.index.fqn} is not a tensor")
             tensor = planner.resolve_data(item)
+            if not isinstance(tensor, torch.Tensor):
+                raise TypeError(f"{item.index.fqn} is not a tensor")
             key = f"{number}.{item.index.fqn}"
             tensors[key] = tensor.detach().cpu().contiguous()
             size = tensor.numel() * tensor.element_size()

@@ -27,7 +27,8 @@ class Distillation:
             raise UsageError("distillation needs a teacher.", where="teacher", remedy="Name a model folder.")
         if not 0 <= cross_entropy_weight <= 1:
             raise UsageError("cross_entropy_weight must lie between 0 and 1.", where="cross_entropy_weight")
-        return cls(load(folder).to(device), cross_entropy_weight)
+        teacher: torch.nn.Module = load(folder)
+        return cls(teacher.to(device), cross_entropy_weight)
 
     def loss(self, logits: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Sum over tokens, nats: (1 - w) KL(teacher ‖ student) + w cross-entropy."""

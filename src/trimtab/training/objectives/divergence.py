@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.autograd.function import FunctionCtx
 
 # Tokens per chunk: temporaries stay in cache on a CPU and small on a GPU.
 CHUNK_TOKENS = 256
@@ -48,11 +47,10 @@ class _Divergence(torch.autograd.Function):
         return total, cross_entropy
 
     @staticmethod
-    def backward(
-        ctx: FunctionCtx, upstream: torch.Tensor, _: torch.Tensor
-    ) -> tuple[torch.Tensor, None, None, None]:
-        (gradient,) = ctx.saved_tensors  # pyrefly: ignore[missing-attribute]
-        return gradient.mul_(upstream.to(gradient.dtype)), None, None, None
+    def backward(ctx: Any, *upstream: Any) -> tuple[torch.Tensor, None, None, None]:
+        """The upstream of the loss alone counts. Scaled in place, hence differentiable once."""
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(upstream[0].to(gradient.dtype)), None, None, None
 
 
 def _chunk(
