@@ -1,0 +1,1 @@
+"""The transformers engine: any device, correctness first. It runs the artifact itself, without a build."""
