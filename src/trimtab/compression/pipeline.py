@@ -111,13 +111,16 @@ def prune(
     fit, held_out = _split(_check(calibration, info))
     with _threads(threads):
         model = load(source)
-        smaller, cuts = _cut(model, info, shape, fit, refit=refit, importance=importance, on_progress=on_progress)
+        smaller, cuts = _cut(
+            model, info, shape, fit, refit=refit, importance=importance, on_progress=on_progress
+        )
         before, after = (_perplexity(each, info, held_out) for each in (model, smaller))
         save(smaller.to(_stored_dtype(source)), output, source)  # pyrefly: ignore[bad-argument-type]
     return PruneReport(
         shape=shape,
         halves=tuple(
-            HalfReport(layer=c.layer, half=c.half, before=c.before, after=c.after, damping=c.damping) for c in cuts
+            HalfReport(layer=c.layer, half=c.half, before=c.before, after=c.after, damping=c.damping)
+            for c in cuts
         ),
         parameters=inspect(output).parameters,
         source_parameters=info.parameters,
@@ -130,7 +133,9 @@ def prune(
     )
 
 
-def steps(info: ModelInfo, shape: Shape, tokens: int, *, refit: bool, importance: Importance) -> tuple[str, ...]:
+def steps(
+    info: ModelInfo, shape: Shape, tokens: int, *, refit: bool, importance: Importance
+) -> tuple[str, ...]:
     """What pruning does, in words."""
     words = []
     if len(shape.layers) < info.layers:
@@ -188,7 +193,9 @@ def _check(calibration: NDArray[np.integer], info: ModelInfo) -> NDArray[np.int6
         )
     if int(calibration.min()) < 0 or int(calibration.max()) >= info.vocabulary:
         raise DataError(
-            f"there are token ids outside of the vocabulary of {info.vocabulary}.", where="calibration", remedy=remedy
+            f"there are token ids outside of the vocabulary of {info.vocabulary}.",
+            where="calibration",
+            remedy=remedy,
         )
     return np.ascontiguousarray(calibration, dtype=np.int64)
 
@@ -219,7 +226,9 @@ def _warnings(
     if refit and raised:
         words.append(f"the fit had to be damped harder in: {', '.join(raised)}.")
     if shape.ffn % FFN_MULTIPLE:
-        words.append(f"the FFN's width {shape.ffn} is no multiple of {FFN_MULTIPLE}, which engines are slow on.")
+        words.append(
+            f"the FFN's width {shape.ffn} is no multiple of {FFN_MULTIPLE}, which engines are slow on."
+        )
     return tuple(words)
 
 
@@ -234,7 +243,7 @@ def _stored_dtype(source: Path) -> object:
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """torch's threads for a while; None leaves them as they are."""
+    """Sets the number of threads for a while; None leaves it as it is."""
     import torch
 
     before = torch.get_num_threads()

@@ -17,7 +17,10 @@ FFN_MULTIPLE = 16
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """`layers` are the indices that stay, ascending; `ffn` and `kv_heads` hold for each. Queries follow their KV head."""
+    """`layers` are the indices that stay, ascending; `ffn` and `kv_heads` hold for each of them.
+
+    Query heads follow their KV head.
+    """
 
     layers: tuple[int, ...]
     ffn: int

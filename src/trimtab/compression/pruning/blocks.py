@@ -30,6 +30,11 @@ class _Reached(Exception):  # noqa: N818 - ends a forward pass early, it is no f
     """The first block was reached."""
 
 
+def stores_outputs_first(family: Family) -> bool:
+    """Whether matrices are (out, in), as in Linear; GPT-2's Conv1D has them (in, out)."""
+    return any(cut.tensor == f"{family.down}.weight" and cut.axis == 1 for cut in family.ffn_cuts)
+
+
 class Blocks:
     """Wraps a model for windows of `length` tokens. Hidden states are (n, length, hidden) float32."""
 
@@ -49,9 +54,8 @@ class Blocks:
 
     def output_matrix(self, layer: int, half: Half) -> Tensor:
         """A view of that matrix as (features, hidden), whichever way the family stores it."""
-        module = self.output(layer, half)
-        weight = module.weight.detach()
-        return weight.T if isinstance(module, nn.Linear) else weight
+        weight = self.output(layer, half).get_parameter("weight").detach()
+        return weight.T if stores_outputs_first(self._family) else weight
 
     def output_bias(self, layer: int, half: Half) -> Tensor | None:
         bias = getattr(self.output(layer, half), "bias", None)

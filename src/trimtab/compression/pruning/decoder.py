@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from trimtab.compression.pruning.blocks import HALVES, stores_outputs_first
 from trimtab.compression.pruning.sequential import HalfCut, features_of
 from trimtab.compression.shapes import Shape, check
 from trimtab.models.families import Cut, Family
@@ -27,7 +28,8 @@ def cut(
 ) -> PreTrainedModel:
     """A new model of `shape`. Halves without an entry in `cuts` stay as they are; `model` is not changed."""
     check(shape, info)
-    smaller = type(model)(_config(model.config, family, info, shape)).to(model.dtype)
+    smaller = type(model)(_config(model.config, family, info, shape))
+    smaller.to(dtype=model.dtype)
     by_layer = {(entry.layer, entry.half): entry for entry in cuts}
     state = _outside_layers(model.state_dict(), family)
     for new, old in enumerate(shape.layers):
@@ -37,7 +39,7 @@ def cut(
             for name, tensor in model.state_dict().items()
             if name.startswith(prefix)
         }
-        for half in ("attention", "ffn"):
+        for half in HALVES:
             if (old, half) in by_layer:
                 _apply(layer, family, info, by_layer[old, half])
         state |= {f"{family.layer(new)}.{name}": tensor for name, tensor in layer.items()}
@@ -82,9 +84,8 @@ def _apply(layer: dict[str, Tensor], family: Family, info: ModelInfo, entry: Hal
             _slice(layer, family.kv_cuts, features_of(entry.units, info.head_dim))
             _slice(layer, family.query_cuts, features_of(entry.units, per_group * info.head_dim))
         name = family.attention_out
-    weight = layer[f"{name}.weight"]
-    transposed = entry.matrix.T if weight.shape == entry.matrix.T.shape else entry.matrix
-    layer[f"{name}.weight"] = transposed.contiguous()
+    matrix = entry.matrix.T if stores_outputs_first(family) else entry.matrix
+    layer[f"{name}.weight"] = matrix.contiguous()
     if entry.bias is not None:
         layer[f"{name}.bias"] = entry.bias
 

@@ -59,7 +59,9 @@ def eliminate(moments: Moments, matrix: Tensor, units: int, keep: int) -> Tensor
         out = torch.cat([torch.ones(hidden, dtype=torch.bool), columns])
         gone = state[~columns]
         pivot, gone = gone[:, hidden:][:, ~columns], gone[:, out]
-        state = state[columns][:, out] - state[columns][:, hidden:][:, ~columns] @ torch.linalg.solve(pivot, gone)
+        state = state[columns][:, out] - state[columns][:, hidden:][:, ~columns] @ torch.linalg.solve(
+            pivot, gone
+        )
         left = left[stays]
     return left
 

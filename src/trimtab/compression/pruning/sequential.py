@@ -45,7 +45,13 @@ class Sequential:
     """The pass. `cuts` has an entry for each half of a kept layer that changes."""
 
     def __init__(
-        self, blocks: Blocks, info: ModelInfo, shape: Shape, *, refitting: bool = True, how: Importance = "elimination"
+        self,
+        blocks: Blocks,
+        info: ModelInfo,
+        shape: Shape,
+        *,
+        refitting: bool = True,
+        how: Importance = "elimination",
     ) -> None:
         self._blocks, self._info, self._shape = blocks, info, shape
         self._refitting, self._how = refitting, how
