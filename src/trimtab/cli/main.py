@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from trimtab.spec.version import __version__
-from trimtab.cli import demo, keys, models, optimize, serve, train
+from trimtab.cli import bench, demo, keys, models, optimize, serve, train
 from trimtab.cli.console import run
+from trimtab.spec.version import __version__
 
 app = typer.Typer(
     name="trimtab",
@@ -38,6 +38,7 @@ app.command()(demo.demo)
 app.command()(optimize.optimize)
 app.command()(serve.serve)
 app.command()(train.train)
+app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 
