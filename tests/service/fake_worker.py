@@ -32,7 +32,7 @@ from trimtab.spec.wire import (
 
 SAYS = "héllo wörld. ".encode()
 BURN_SECONDS = 4.0
-CONTEXT = 512
+CONTEXT = 4096
 
 
 class Running:

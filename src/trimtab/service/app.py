@@ -66,7 +66,7 @@ class Application:
     def __init__(self, backend: Backend, routes: Sequence[Route] = ROUTES) -> None:
         self._backend = backend
         backend.openapi = openapi.document(routes)
-        self._router = Router(
+        self.router = Router(
             [
                 StarletteRoute(route.path, Endpoint(route, backend), methods=[route.method])
                 for route in routes
@@ -78,7 +78,7 @@ class Application:
         exchange = Exchange(scope, receive, send)
         scope[_EXCHANGE], scope["app"] = exchange, self  # with "app", the router raises instead of answering
         try:
-            await self._router(scope, receive, send)
+            await self.router(scope, receive, send)
         except TrimtabError as error:
             await exchange.fail(error)
         except HTTPException as error:

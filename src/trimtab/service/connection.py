@@ -40,6 +40,12 @@ class Sink(Protocol):
     def on_fault(self, error: TrimtabError) -> None: ...
 
 
+class Listener(Protocol):
+    """Somebody who gathers news and acts on all of one read together."""
+
+    def flush(self) -> None: ...
+
+
 def fault_error(fault: Fault) -> TrimtabError:
     """A worker's refusal as an error of ours. Only refusals of the request itself keep the worker's words."""
     if fault.code == "invalid":
@@ -55,7 +61,8 @@ class Connection(asyncio.Protocol):
     """`hello` is done when the worker is loaded; `lost` when the socket is closed, for whatever reason.
 
     `frames` counts what came: it standing still is the first sign of a dead worker. `wasted_tokens` counts
-    tokens that came for requests which had been cancelled.
+    tokens that came for requests which had been cancelled. Who has put itself on `touched` is flushed once all
+    frames of a read are handed out.
     """
 
     def __init__(self) -> None:
@@ -67,6 +74,7 @@ class Connection(asyncio.Protocol):
         self.cost = 0
         self.wasted_tokens = 0
         self.failure: str | None = None
+        self.touched: list[Listener] = []
         self._sinks: dict[int, Sink] = {}
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -97,6 +105,9 @@ class Connection(asyncio.Protocol):
         except WireError as error:
             self.failure = str(error)
             self.close()
+        touched, self.touched = self.touched, []
+        for listener in touched:
+            listener.flush()
 
     def _on_chunk(self, chunk: Chunk) -> None:
         sinks = self._sinks

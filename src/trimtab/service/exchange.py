@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from trimtab.service import limits
 from trimtab.service.errors import (
@@ -26,12 +26,24 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+# The ASGI extension of our server.
+DIRECT_WRITE = "trimtab.direct_write"
 _JSON = (b"content-type", b"application/json")
 _STREAM = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
+
+
+class DirectWriter(Protocol):
+    """A server's way to write a piece of a chunked answer at once. `write` only when `ready` says so."""
+
+    def ready(self) -> bool:
+        """Whether `send` would write without waiting."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
 
 
 class Exchange:
@@ -128,6 +140,10 @@ class Exchange:
             return send({"type": "http.response.body", "body": data, "more_body": True})
 
         return write
+
+    @property
+    def direct_writer(self) -> DirectWriter | None:
+        return self._scope.get("extensions", {}).get(DIRECT_WRITE)
 
     async def close_stream(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data})

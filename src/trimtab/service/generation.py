@@ -7,6 +7,7 @@ wrong.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from trimtab.service.errors import ClientGoneError
 from trimtab.service.model import Model
@@ -27,7 +28,7 @@ class _NoText:
 
 
 class Generation:
-    """Must be `close`d, which cancels what still runs. `first_token` is on the event loop's clock."""
+    """Must be `close`d, which cancels what still runs."""
 
     def __init__(self, model: Model, order: Order) -> None:
         self._model, self.order = model, order
@@ -36,7 +37,9 @@ class Generation:
         self._waiter: asyncio.Future[None] | None = None
         self._failure: TrimtabError | ClientGoneError | None = None
         self._open = 0
-        self.first_token: float | None = None
+        self._streams = order.stream
+        # Writes the news of these sequences, or returns False: then `news` gives them.
+        self.deliver: Callable[[list[Sequence]], bool] | None = None
         pairs = [(prompt, choice) for prompt in order.prompts for choice in range(order.choices)]
         self.sequences = [
             Sequence(
@@ -71,17 +74,29 @@ class Generation:
         self._model.submit(self.sequences, self.order)
 
     def notify(self, sequence: Sequence) -> None:
-        if self.first_token is None:
-            self.first_token = self._loop.time()
         if sequence.finish is not None:
             self._open -= 1
-        if self.order.stream:
+        if self._streams:
             if not sequence.fresh:
                 sequence.fresh = True
-                self._fresh.append(sequence)
-        elif self._open:
+                fresh = self._fresh
+                fresh.append(sequence)
+                if len(fresh) == 1 and sequence.connection is not None:
+                    sequence.connection.touched.append(self)
+        elif not self._open:
+            self._wake()
+
+    def flush(self) -> None:
+        """Hand the news on: straight to the client where it can be written now, else to who awaits `news`."""
+        waiter, fresh = self._waiter, self._fresh
+        if waiter is None or not fresh:
             return
-        self._wake()
+        if self.deliver is not None and self._open and self.deliver(fresh):
+            for sequence in fresh:
+                sequence.fresh = False
+            fresh.clear()
+        else:
+            self._wake()
 
     def stop(self, sequence: Sequence) -> None:
         self._model.cancel(sequence)

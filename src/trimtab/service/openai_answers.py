@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from trimtab.service.errors import error_body
-from trimtab.service.exchange import Exchange
+from trimtab.service.exchange import DirectWriter, Exchange
 from trimtab.service.generation import Generation
 from trimtab.service.metrics import Metrics
 from trimtab.service.model import Model, Scores
@@ -157,11 +157,31 @@ async def _whole(exchange: Exchange, generation: Generation, answer: Answer) -> 
     await exchange.respond(200, answer.whole(scores))
 
 
+def _delivery(writer: DirectWriter, piece: Callable[[Sequence], bytes]) -> Callable[[list[Sequence]], bool]:
+    """Renders and writes in one go, in the callback that brought the news.
+
+    Rendering takes text away from a sequence, so the writer is asked first whether it can take any.
+    """
+    ready, write = writer.ready, writer.write
+
+    def deliver(fresh: list[Sequence]) -> bool:
+        if not ready():
+            return False
+        data = piece(fresh[0]) if len(fresh) == 1 else b"".join([piece(sequence) for sequence in fresh])
+        if data:
+            write(data)
+        return True
+
+    return deliver
+
+
 async def _stream(exchange: Exchange, generation: Generation, answer: Answer) -> None:
     fresh = await generation.news()
     exchange.mark("first_token")
     write = await exchange.open_stream()
     data, piece, news = answer.opening(), answer.piece, generation.news
+    if exchange.direct_writer is not None:
+        generation.deliver = _delivery(exchange.direct_writer, piece)
     try:
         while True:
             for sequence in fresh:

@@ -23,6 +23,7 @@ TokenIds = Annotated[list[TokenId], Meta(max_length=limits.MAX_PROMPT_TOKENS)]
 Stop = Annotated[str, Meta(min_length=1, max_length=limits.MAX_STOP_LENGTH)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Tokens = Annotated[int, Meta(ge=0, le=limits.MAX_TOKENS)]
+_NULL = msgspec.Raw(b"null")
 Nothing = Annotated[list[msgspec.Raw], Meta(max_length=limits.MAX_MESSAGES)]
 
 
@@ -112,15 +113,15 @@ class ChatRequest(_Request, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     safety_identifier: Word | None = None
     prompt_cache_key: Word | None = None
     tools: Nothing | None = None
-    tool_choice: msgspec.Raw | None = None
+    tool_choice: msgspec.Raw = _NULL
     parallel_tool_calls: bool | None = None
     functions: Nothing | None = None
-    function_call: msgspec.Raw | None = None
+    function_call: msgspec.Raw = _NULL
     reasoning_effort: Word | None = None
     verbosity: Word | None = None
-    prediction: msgspec.Raw | None = None
-    audio: msgspec.Raw | None = None
-    web_search_options: msgspec.Raw | None = None
+    prediction: msgspec.Raw = _NULL
+    audio: msgspec.Raw = _NULL
+    web_search_options: msgspec.Raw = _NULL
 
 
 # Parameter → the values (beside null) that ask for nothing; any other value is refused.
@@ -134,15 +135,15 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "service_tier": ("auto", "default"),
     "store": (False,),
     "tools": ([],),
-    "tool_choice": (msgspec.Raw(b'"none"'), msgspec.Raw(b'"auto"'), msgspec.Raw(b"null")),
+    "tool_choice": (msgspec.Raw(b'"none"'), msgspec.Raw(b'"auto"'), _NULL),
     "parallel_tool_calls": (True, False),
     "functions": ([],),
-    "function_call": (msgspec.Raw(b'"none"'), msgspec.Raw(b'"auto"'), msgspec.Raw(b"null")),
+    "function_call": (msgspec.Raw(b'"none"'), msgspec.Raw(b'"auto"'), _NULL),
     "reasoning_effort": (),
     "verbosity": (),
-    "prediction": (msgspec.Raw(b"null"),),
-    "audio": (msgspec.Raw(b"null"),),
-    "web_search_options": (msgspec.Raw(b"null"),),
+    "prediction": (_NULL,),
+    "audio": (_NULL,),
+    "web_search_options": (_NULL,),
 }
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")

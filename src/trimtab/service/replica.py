@@ -96,7 +96,11 @@ class Replica:
     def _arguments(self, socket: Path) -> list[str]:
         serving = self._place.runtime / f"{self._place.label}.json"
         serving.write_bytes(msgspec.json.encode(self._model.serving))
+        # The mock engine looks at no artifact; any folder stands for one.
+        artifact = self._model.artifact or self._place.runtime
         arguments = [
+            "--artifact",
+            str(artifact),
             "--serving",
             str(serving),
             "--address",
@@ -104,8 +108,6 @@ class Replica:
             "--home",
             str(self._place.home),
         ]
-        if self._model.artifact is not None:
-            arguments += ["--artifact", str(self._model.artifact)]
         if self._place.cores:
             arguments += ["--cores", ",".join(map(str, self._place.cores))]
         return arguments

@@ -41,17 +41,26 @@ class PieceDetokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, hidden: frozenset[int]) -> None:
-        self._pieces, self._hidden = tokenizer.pieces, hidden
+        self._pieces, self._texts, self._hidden = tokenizer.pieces, tokenizer.texts, hidden
         self._utf8 = _utf8("replace")
         self._strip = tokenizer.strips_space
+        self._holds = False  # whether a part of a character is held back
 
     def push(self, ids: Sequence[int]) -> str:
-        hidden, pieces = self._hidden, self._pieces
+        hidden = self._hidden
+        if len(ids) == 1 and not self._holds and not self._strip:
+            token = ids[0]
+            text = "" if token in hidden else self._texts[token]
+            if text is not None:
+                return text
+        pieces = self._pieces
         data = b"".join([pieces[token] for token in ids if token not in hidden])
         if self._strip and data:
             self._strip = False
             data = data.removeprefix(b" ")
-        return self._utf8.decode(data)
+        text = self._utf8.decode(data)
+        self._holds = bool(self._utf8.getstate()[0])
+        return text
 
     def finish(self) -> str:
         return self._utf8.decode(b"", final=True)

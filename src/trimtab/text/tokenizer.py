@@ -57,6 +57,22 @@ class Pieces(dict[int, bytes]):
         return self._rust.decode([token], skip_special_tokens=False).encode()
 
 
+class Texts(dict[int, str | None]):
+    """id → the text it adds if nothing is held back, None for a part of a character."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        super().__init__()
+        self._pieces = pieces
+
+    def __missing__(self, token: int) -> str | None:
+        try:
+            text = self._pieces[token].decode()
+        except UnicodeDecodeError:
+            text = None
+        self[token] = text
+        return text
+
+
 class Tokenizer:
     """`eos_ids` end a text. `special_ids` never show in decoded text. `kind` says how ids become bytes."""
 
@@ -71,6 +87,7 @@ class Tokenizer:
         )
         self.kind, self.strips_space = _decoder_kind(rust)
         self.pieces = Pieces(rust, self.kind)
+        self.texts = Texts(self.pieces)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
