@@ -41,7 +41,9 @@ def test_every_task_of_the_table_exists():
     import importlib
 
     for module in TASKS.values():
-        assert callable(importlib.import_module(module).run)
+        task = importlib.import_module(module)
+        assert callable(task.run)
+        task.prepare()
 
 
 def test_lines_survive_the_trip():

@@ -6,6 +6,7 @@ not at all: a temporary folder beside the target, then a rename.
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -45,6 +46,13 @@ def load(folder: Path, dtype: DtypeName = "float32") -> PreTrainedModel:
                 f"the weights do not fit the config: {kind.replace('_', ' ')} {names}.", where=str(folder)
             )
     return model.eval()
+
+
+def import_libraries() -> None:
+    """Pay now for the imports that `load` needs, seconds that a process can spend while it waits for work."""
+    importlib.import_module("transformers.models.auto.modeling_auto")
+    # One family brings in what they share.
+    importlib.import_module("transformers.models.llama.modeling_llama")
 
 
 def save(model: PreTrainedModel, folder: Path, source: Path) -> Path:

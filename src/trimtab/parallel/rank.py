@@ -90,9 +90,12 @@ def main() -> None:
         answers.write(encode(line))
 
     say(Ready(pid=os.getpid()))
+    tasks = {name: importlib.import_module(module) for name, module in TASKS.items()}
+    for task in tasks.values():
+        task.prepare()
     while True:
         job = inbox.next_job()
-        task = importlib.import_module(TASKS[job.task])
+        task = tasks[job.task]
         try:
             result = task.run(
                 job.job,

@@ -1,7 +1,7 @@
 """The closed table of what a group of ranks can be asked to do. A job names a task, never an import path.
 
-Each module has `run(job, ranks, report, wants_stop) -> dict`; the modules stand on higher floors, so they are
-named here and imported only inside a rank.
+Each module has `run(job, ranks, report, wants_stop) -> dict`, and `prepare()`, which a rank calls while it waits
+for its first job. The modules stand on higher floors, so they are named here and imported only inside a rank.
 """
 
 from __future__ import annotations

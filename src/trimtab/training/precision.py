@@ -7,6 +7,7 @@ Processors without bf16 units emulate it far slower than float32, so the name of
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Literal
 
 import torch
@@ -23,11 +24,15 @@ def choose_precision(wanted: Literal["auto", "float32", "bf16"], ranks: Ranks) -
     """`wanted`, or for `auto` the faster one; rank 0 decides for all."""
     if wanted != "auto":
         return wanted
-    gain = (
-        _seconds(torch.float32, ranks.device) / _seconds(torch.bfloat16, ranks.device) if ranks.first else 0.0
-    )
+    gain = _gain(ranks.device) if ranks.first else 0.0
     choice = ranks.broadcast(torch.tensor([float(gain >= _MUST_GAIN)], device=ranks.device))
     return "bf16" if choice.item() else "float32"
+
+
+@cache
+def _gain(device: torch.device) -> float:
+    """How many times faster bf16 is. Measured once a process."""
+    return _seconds(torch.float32, device) / _seconds(torch.bfloat16, device)
 
 
 def _seconds(dtype: torch.dtype, device: torch.device) -> float:

@@ -51,6 +51,10 @@ def measure(job: TrainJob, ranks: Ranks) -> Rate:
     )
 
 
+def prepare() -> None:
+    """What training imports is all that is needed."""
+
+
 def run(
     job: dict[str, Any],
     ranks: Ranks,

@@ -7,9 +7,15 @@ from typing import Any
 
 import msgspec
 
+from trimtab.models.load import import_libraries
 from trimtab.parallel.ranks import Ranks
 from trimtab.training.job import TrainJob
 from trimtab.training.loop import train
+
+
+def prepare() -> None:
+    """Import what training needs."""
+    import_libraries()
 
 
 def run(
