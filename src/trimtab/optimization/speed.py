@@ -15,7 +15,7 @@ import msgspec
 
 from trimtab.bench.load import Event as LoadEvent
 from trimtab.bench.load import Measured, Target, measure, speedup
-from trimtab.engines.builds import ensure_build, weights_bytes
+from trimtab.engines.builds import ensure_build, ensure_builds, weights_bytes
 from trimtab.models.info import inspect
 from trimtab.optimization.subject import Subject, core_plans
 from trimtab.optimization.workspace import Event, OnEvent
@@ -67,6 +67,7 @@ class _Running(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def _served(rows: Rows, home: Path) -> Iterator[dict[str, _Running]]:
     """One service a row, each on a free loopback port, and a key that is gone afterwards."""
+    ensure_builds(list(rows.values()), home)
     keys = KeyRing(home)
     key = keys.create("measurement")
     with ExitStack() as stack:
