@@ -58,8 +58,9 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
 def linear(values: Sequence[float], start: float, end: float, *, wanted: int = 5, zero: bool = False) -> Axis:
     """An axis over finite `values`, widened to round ticks; `zero` starts it at 0."""
     low, high = (0.0 if zero else min(values)), max(values)
-    if high <= low:
-        low, high = low - abs(low) * 0.05 - 0.5 * (low == 0), high + abs(high) * 0.05 + 0.5 * (high == 0)
+    if high - low <= 1e-9 * abs(high) or high - low < 1e-300:
+        room = abs(high) * 0.05 if abs(high) > 1e-290 else 0.5
+        low, high = low - room, high + room
     raw = (high - low) / wanted
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw)

@@ -1,0 +1,73 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trimtab.optimization.workspace import Workspace, run_folder
+from trimtab.spec.errors import RefusedError
+from trimtab.spec.recipe import Recipe
+
+RECIPE = """
+version: 1
+name: it
+model: some-model
+data: {test: {text: t.txt}}
+"""
+HOLDER = """
+import sys, time
+from pathlib import Path
+from trimtab.optimization.workspace import Workspace
+from trimtab.spec.recipe import Recipe
+with Workspace(Recipe.parse(sys.argv[2]), Path(sys.argv[1]), Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_step_is_made_once(tmp_path: Path) -> None:
+    made = []
+
+    def make() -> dict[str, int]:
+        made.append(1)
+        return {"a": 1}
+
+    recipe = Recipe.parse(RECIPE)
+    for _ in range(2):
+        with Workspace(recipe, None, tmp_path) as workspace:
+            assert workspace.step("it", dict[str, int], make) == {"a": 1}
+    assert len(made) == 1
+
+
+def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> int:
+        raise ValueError
+
+    with Workspace(Recipe.parse(RECIPE), None, tmp_path) as workspace:
+        with pytest.raises(ValueError):  # noqa: PT011 - our own
+            workspace.step("it", int, fail)
+        assert workspace.step("it", int, lambda: 7) == 7
+
+
+def test_another_recipe_is_another_run_and_comments_do_not_count(tmp_path: Path) -> None:
+    same = run_folder(Recipe.parse(RECIPE), tmp_path)
+    assert run_folder(Recipe.parse("# a comment\n" + RECIPE), tmp_path) == same
+    assert run_folder(Recipe.parse(RECIPE + "objective: memory\n"), tmp_path) != same
+
+
+def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", HOLDER, str(tmp_path / "run"), RECIPE]
+    holder = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().strip() == "held"
+        with pytest.raises(RefusedError, match="another process"):
+            Workspace(Recipe.parse(RECIPE), tmp_path / "run", tmp_path)
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    with Workspace(Recipe.parse(RECIPE), tmp_path / "run", tmp_path):
+        pass
