@@ -39,7 +39,7 @@ def parse_reference(text: str) -> Reference:
     """Raises `UsageError` for anything but the three forms."""
     if "@" in text:
         name, _, version = text.partition("@")
-        if not version.isdigit() or int(version) < 1:
+        if not re.fullmatch("[1-9][0-9]{0,17}", version):
             raise UsageError(
                 f"{text!r} does not name a version.", remedy="Write NAME@N, such as support-bot@3."
             )

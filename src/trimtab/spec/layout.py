@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from trimtab.spec.errors import UsageError
@@ -40,7 +42,7 @@ def parse_layout(text: str) -> Layout:
                 where="layout",
                 remedy=f"Known: {', '.join(Layout.__struct_fields__)}.",
             )
-        if not value.isdigit():
+        if not re.fullmatch("[0-9]{1,9}", value):
             raise UsageError(
                 f"{key}={value!r} is not a whole number.", where="layout", remedy="Such as data=2."
             )

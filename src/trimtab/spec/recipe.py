@@ -229,7 +229,10 @@ class Recipe(_Part):
 def _explain(error: pydantic.ValidationError, document: Document) -> RecipeError:
     """The first fault as a sentence with its place and, for an unknown key, the nearest valid one."""
     # Of the arms of a union, the one that got furthest is the one that was meant.
-    faults = sorted(error.errors(), key=lambda f: (f["type"] != "extra_forbidden", -len(f["loc"])))
+    faults = sorted(
+        error.errors(),
+        key=lambda f: (f["type"] != "extra_forbidden", -len(f["loc"]), f["type"] != "value_error"),
+    )
     fault = faults[0]
     path = _written(fault["loc"], document.values)
     if fault["type"] == "extra_forbidden":

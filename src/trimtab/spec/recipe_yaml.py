@@ -8,6 +8,10 @@ from trimtab.spec.errors import RecipeError
 
 KeyPath = tuple[str | int, ...]
 MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+_PLAIN = frozenset(
+    f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")
+)
 
 
 def show(path: KeyPath) -> str:
@@ -28,13 +32,17 @@ class _Builder:
 
     def build(self, node: yaml.Node, path: KeyPath = ()) -> object:
         self.lines[path] = node.start_mark.line + 1
+        if node.tag not in _PLAIN:
+            raise RecipeError(f"a value of kind {node.tag!r} is not plain data.", where=self.place(path))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
-        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.endswith(("timestamp", "binary")):
-            raise RecipeError(f"a value of kind {node.tag!r} is not plain data.", where=self.place(path))
-        return self._loader.construct_object(node)
+        try:
+            return self._loader.construct_object(node)
+        except (yaml.YAMLError, ValueError, KeyError) as error:
+            shown = node.value if len(node.value) <= 40 else node.value[:40] + "…"
+            raise RecipeError(f"{shown!r} cannot be read as a value.", where=self.place(path)) from error
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
         values: dict[str, object] = {}
@@ -61,6 +69,20 @@ class _Builder:
         return f"{self.name}:{self.lines.get(known, 1)} {show(path)}".rstrip()
 
 
+def _check_events(text: str, name: str) -> None:
+    """Refuses what would cost without bound once built: aliases, and nesting that no recipe needs."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise RecipeError(
+                "YAML aliases (*name) are not taken.", where=name, remedy="Write the value out."
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            line = event.start_mark.line + 1
+            raise RecipeError(f"nested too deeply: over {MAX_DEPTH} levels.", where=f"{name}:{line}")
+
+
 class Document:
     """A parsed YAML mapping and the place of everything in it."""
 
@@ -70,10 +92,7 @@ class Document:
             raise RecipeError(f"the file is over {MAX_BYTES} characters.", where=name)
         self._builder = _Builder(name)
         try:
-            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-                raise RecipeError(
-                    "YAML aliases (*name) are not taken.", where=name, remedy="Write the value out."
-                )
+            _check_events(text, name)
             node = yaml.compose(text, yaml.SafeLoader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)

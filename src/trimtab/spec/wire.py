@@ -142,9 +142,10 @@ class WireError(ValueError):
 def encode(message: AnyMessage, *parts: bytes | memoryview) -> bytes:
     """One frame. `message.parts` is filled in here."""
     if parts:
-        message = msgspec.structs.replace(message, parts=tuple(len(part) for part in parts))
+        # Not len(): of a view of int32 that would be its items.
+        message = msgspec.structs.replace(message, parts=tuple(memoryview(part).nbytes for part in parts))
     header = _ENCODER.encode(message)
-    rest = 4 + len(header) + sum(len(part) for part in parts)
+    rest = 4 + len(header) + sum(message.parts)
     if rest > MAX_FRAME_BYTES or len(header) > MAX_HEADER_BYTES:
         raise WireError(f"a frame of {rest} bytes is over the limit of {MAX_FRAME_BYTES}")
     return b"".join((_LENGTHS.pack(rest, len(header)), header, *parts))
@@ -175,7 +176,7 @@ class FrameReader:
     def _decode(self, start: int, header_length: int, end: int) -> tuple[AnyMessage, list[bytes]]:
         try:
             message = _DECODER.decode(self._buffer[start : start + header_length])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise WireError(f"not a message: {error}") from error
         start += header_length
         if start + sum(message.parts) != end or any(length < 0 for length in message.parts):
