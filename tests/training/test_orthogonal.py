@@ -5,13 +5,14 @@ from hypothesis import strategies as st
 
 from trimtab.parallel.ranks import Ranks
 from trimtab.training.muon import Muon, cost, share_matrices
-from trimtab.training.orthogonal import POLAR_EXPRESS, orthogonalize
+from trimtab.training.orthogonal import COEFFICIENTS, STEPS, orthogonalize
 
 
 def reference(matrix):
     """The plain iteration, in float64."""
-    x = matrix.double() / matrix.double().norm() / 1.01
-    for a, b, c in POLAR_EXPRESS:
+    x = matrix.double() / matrix.double().norm()
+    a, b, c = COEFFICIENTS
+    for _ in range(STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x
