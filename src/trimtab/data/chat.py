@@ -19,9 +19,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def check_messages(value: object, *, where: str) -> tuple[Message, ...]:
-    """A list of `{"role": …, "content": …}` → messages. Raises `DataError` naming line, field and place in
-    it.
-    """
+    """A list of `{"role": …, "content": …}` → messages. Raises `DataError` naming the place."""
     try:
         messages = msgspec.convert(value, tuple[Message, ...])
     except msgspec.ValidationError as error:

@@ -30,9 +30,7 @@ class Count(NamedTuple):
 
 
 class Encoder:
-    """A tokenizer folder, ready to encode documents. `token_type` is the smallest NumPy type that holds an
-    id.
-    """
+    """A tokenizer folder, ready to encode documents. `token_type`: the smallest NumPy type for its ids."""
 
     def __init__(self, folder: Path) -> None:
         """Raises `DataError` for a folder without tokenizer or end-of-text token."""
@@ -55,9 +53,7 @@ class Encoder:
         ]
 
     def _render(self, chat: Document) -> str:
-        """Through the tokenizer's own template, as the service does; tokenizers that bring none get the
-        plain one.
-        """
+        """Through the tokenizer's own template, as the service does; without one, plainly."""
         if self._template is None:
             return render_plain(chat.messages)
         messages = [{"role": message.role, "content": message.content} for message in chat.messages]

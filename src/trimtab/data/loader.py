@@ -21,9 +21,7 @@ def epoch_order(count: int, epoch: int, seed: int) -> npt.NDArray[np.int64]:
 
 
 def share(batch: int, rank: int, world: int) -> range:
-    """The places of a global batch that a rank takes: contiguous, all taken once, sizes differ by at most
-    one.
-    """
+    """The places of a global batch that a rank takes: contiguous, all taken once, as even as can be."""
     return range(batch * rank // world, batch * (rank + 1) // world)
 
 
@@ -68,9 +66,7 @@ class Loader:
         return int(self._order[place])
 
     def next(self) -> npt.NDArray[np.int64]:
-        """The share of this rank in the next global batch, int64 (share, length + 1): inputs and, one on,
-        targets.
-        """
+        """This rank takes its share of the next batch: int64 (share, length + 1), inputs and targets in one."""
         starts = [self.window_at(self.position + place) * self._length for place in self._places]
         self.position += self._batch
         return np.stack([self._tokens[start : start + self._length + 1].astype(np.int64) for start in starts])

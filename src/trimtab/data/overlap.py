@@ -1,5 +1,4 @@
-"""Overlap of test with train: the share of the test's 4-line shingles that train has too. Above 2 % is
-refused.
+"""Overlap of test with train: the share of the test's 4-line shingles that train has too, at most 2 %.
 
 Lines are compared without surrounding blanks, empty lines left out, so re-indented copies count. A document
 of fewer than four lines is one shingle. Only the test's shingles are held in memory.

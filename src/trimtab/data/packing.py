@@ -10,9 +10,7 @@ import numpy.typing as npt
 
 
 def count_windows(tokens: int, length: int, *, extra: int = 0) -> int:
-    """How many windows of `length` fit, each `extra` tokens longer than its distance to the next (for
-    targets).
-    """
+    """How many windows `length` tokens apart fit, each `extra` tokens longer than that (for targets)."""
     return max(0, (tokens - extra) // length)
 
 

@@ -1,5 +1,4 @@
-"""From a recipe's `data:` to a prepared folder: check overlap, train or take a tokenizer, encode every
-split.
+"""From a recipe's `data:` to a prepared folder: check overlap, get a tokenizer, encode every split.
 
 Streams: no split is held in memory as text. Written to a temporary folder and renamed, so a prepared folder
 is always whole; asking the same again finds it and does nothing.

@@ -1,5 +1,4 @@
-"""Prepared data: token files on disk with the documents they came from. Read-only, memory-mapped,
-torch-free.
+"""Prepared data: token files on disk with the documents they came from. Read-only, no torch.
 
 A prepared folder holds per split `SPLIT.tokens` (little-endian, unsigned 16 or 32 bit), `SPLIT.offsets`
 (int64, where each document starts, and the end) and `SPLIT.names.json`; `tokenizer/`; and `prepared.json`,
@@ -66,9 +65,7 @@ class Prepared:
         return self.folder / "tokenizer"
 
     def tokens(self, split: SplitName) -> npt.NDArray[np.unsignedinteger]:
-        """All tokens of a split, (tokens,), documents in order with end-of-text between. Raises `DataError`
-        if none.
-        """
+        """All tokens of a split, (tokens,), end-of-text after each document. Raises `DataError` if none."""
         if not self.record.tokens.get(split):
             raise DataError(
                 f"the data has no {split} split.", where="data", remedy=f"Name a source for {split}."
@@ -85,8 +82,7 @@ class Prepared:
         return msgspec.json.decode((self.folder / f"{split}.names.json").read_bytes(), type=list[str])
 
     def windows(self, split: SplitName, length: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Non-overlapping windows (n, length) and, for each, the index into `names(split)` of its document
-        (n,).
+        """Non-overlapping windows (n, length) and, the index into `names(split)` of each one's document (n,).
 
         Raises `DataError` if the split is shorter than one window.
         """

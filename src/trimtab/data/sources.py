@@ -1,5 +1,4 @@
-"""Where text comes from: the standard library's own sources, text files, JSON lines. Yields documents, one
-by one.
+"""Where text comes from: the standard library's own sources, text files, JSON lines. Yields documents.
 
 A document is a unit that must not be in two splits: a file, a line of a JSON-lines file, or a piece of a
 long text file. Knows nothing of tokens. Every fault names the file and, where there is one, the line and

@@ -1,5 +1,4 @@
-"""Tokenizers for data: train a byte-level BPE that stock `AutoTokenizer` loads, and encode documents with
-any.
+"""Tokenizers for data: train a byte-level BPE that stock `AutoTokenizer` loads, and load any.
 
 No torch, no transformers: only the Rust `tokenizers` library.
 """
@@ -69,9 +68,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def end_of_text_id(folder: Path, tokenizer: Tokenizer) -> int:
-    """The id that separates documents: the tokenizer's eos token, else the first eos id of the model's
-    config.
-    """
+    """The id that separates documents: the tokenizer's eos token, else the model config's first eos id."""
     named = _setting(folder / "tokenizer_config.json", "eos_token")
     if isinstance(named, dict):
         named = named.get("content")

@@ -196,9 +196,7 @@ class Group:
         return [decode_up(line) for line in lines]
 
     def _first_death(self, found: _Rank) -> TrimtabError:
-        """When one rank dies its neighbours fail too: blame the one that a signal killed, else the one
-        found.
-        """
+        """When one rank dies its neighbours fail too: blame the one that a signal killed."""
         failed = [rank.answer for rank in self._ranks if isinstance(rank.answer, Failed)]
         if failed:
             return failed[0].to_error()

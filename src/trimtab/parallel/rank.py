@@ -25,9 +25,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class _Inbox:
-    """Jobs from stdin, read by a thread so that a stop is seen between two steps and an end of input at
-    once.
-    """
+    """Jobs from stdin, read by a thread, so that a stop or the end of input is seen during a job."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()

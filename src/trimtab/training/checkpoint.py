@@ -1,5 +1,4 @@
-"""Checkpoints of a training run: weights, optimizer state, random state of every rank, place in the data,
-curve.
+"""Checkpoints of a training run: weights, optimizer state, random states, place in the data, curve.
 
 Whole or not there: written to a temporary folder, synced, renamed; the last two are kept. Each says which
 job it belongs to, and another job's is refused, so a run never goes on silently from a different model.

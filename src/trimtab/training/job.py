@@ -58,9 +58,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return max(1, round(self.tokens / (self.batch * self.sequence_length)))
 
     def identity(self) -> str:
-        """Digest of what decides the trained weights, given one world; a checkpoint belongs to one
-        identity.
-        """
+        """Digest of what decides the weights, given one world; a checkpoint belongs to one identity."""
         plain = msgspec.to_builtins(self)
         for name in ("output", "checkpoints", "resume", "checkpoint_seconds"):
             del plain[name]
@@ -68,9 +66,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """The curve at one time: mean training objective since the last point, and cross-entropy on held-out
-    windows.
-    """
+    """The curve at one time: mean objective since the last point, and cross-entropy on held-out windows."""
 
     tokens: int
     loss: float

@@ -74,9 +74,7 @@ class Run:
         self._first_step, self._first_seconds = self.step, self._seconds
 
     def agree(self, wants_stop: bool) -> tuple[bool, bool]:
-        """(stop, save) as all ranks must see them: any rank may stop, rank 0's clock says when a checkpoint
-        is due.
-        """
+        """(stop, save), the same on all ranks: any may stop, rank 0's clock says when to save."""
         waited = time.monotonic() - self._saved_at
         due = self._checkpoints is not None and self._ranks.first and waited >= self._job.checkpoint_seconds
         flags = self._ranks.sum(torch.tensor([int(wants_stop), int(due)]))

@@ -1,5 +1,4 @@
-"""Which weights an optimizer moves, and how: Muon for the matrices inside layers and AdamW for the rest, or
-AdamW.
+"""Which weights an optimizer moves, and how: Muon for the layers' matrices and AdamW for the rest, or AdamW.
 
 The state is a flat mapping of names to tensors, so checkpoints know nothing of optimizers.
 """

@@ -1,5 +1,4 @@
-"""float32 or bf16 for matrix products: whichever this device is faster at, found by timing one product in
-each.
+"""float32 or bf16 for matrix products: whichever this device is faster at, found by timing both.
 
 Processors without bf16 units emulate it far slower than float32, so the name of a type says nothing.
 """

@@ -9,8 +9,7 @@ from __future__ import annotations
 def rate_factor(step: int, steps: int, *, warmup: float, decay: float) -> float:
     """What to multiply the peak rate with at `step` of `steps` (0 ≤ step < steps), in (0, 1].
 
-    `warmup` and `decay` are the fractions of the steps at either end; where they meet, the smaller factor
-    holds.
+    `warmup` and `decay` are the fractions of the steps at either end; the smaller factor holds.
     """
     rising = max(1, round(warmup * steps))
     falling = max(1, round(decay * steps))

@@ -26,9 +26,7 @@ from trimtab.training.validation import HeldOut
 
 
 class Setup:
-    """Raises `ModelError` and `DataError` for folders that cannot be used, `UsageError` for a job without
-    sense.
-    """
+    """Raises `ModelError` and `DataError` for folders that cannot be used, `UsageError` for a bad job."""
 
     def __init__(self, job: TrainJob, ranks: Ranks) -> None:
         self._job, self._ranks = job, ranks

@@ -13,9 +13,7 @@ from trimtab.training.objectives.language_modelling import LanguageModelling
 
 
 class Objective(Protocol):
-    """`loss` is the sum over this rank's tokens in nats; the loop divides by the global number of valid
-    tokens.
-    """
+    """`loss` is a sum over this rank's tokens, in nats; the loop divides by their global number."""
 
     def loss(self, logits: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """`logits` (batch, length, V), `inputs` and `targets` (batch, length) int64 → scalar."""
@@ -23,9 +21,7 @@ class Objective(Protocol):
 
 
 def make_objective(job: TrainJob, device: torch.device) -> Objective:
-    """Loads the teacher, once, if the job has one. Raises `ModelError` and, without a teacher to learn
-    from, `UsageError`.
-    """
+    """Loads the teacher, once, if the job has one. Raises `ModelError`, `UsageError`."""
     if job.objective == "language_modelling":
         return LanguageModelling()
     return Distillation.load(Path(job.teacher) if job.teacher else None, device, job.cross_entropy_weight)

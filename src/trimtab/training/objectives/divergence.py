@@ -1,5 +1,4 @@
-"""The loss of a predicted distribution against a target one, summed over tokens, with its gradient in
-closed form.
+"""The loss of a predicted distribution against a target one, summed over tokens, and its gradient.
 
 The target is a mix of a teacher's distribution p and the true token: t = (1 - w) p + w onehot. For logits z
 with q = softmax(z), d/dz [(1 - w) KL(p ‖ q) + w (-log q_true)] = q - t, which is computed while the loss
@@ -89,8 +88,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def divergence(
     logits: torch.Tensor, targets: torch.Tensor, *, teacher: torch.Tensor | None = None, weight: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums over tokens of the loss (differentiable once, in `logits`) and of the cross-entropy, in nats,
-    float32.
+    """Sums over tokens of the loss (differentiable once, in `logits`) and of the cross-entropy, in nats.
 
     `logits` (tokens, V) of any float type, `targets` (tokens,) int64 with `IGNORED` for positions that do
     not count, `teacher` (tokens, V') without gradient or None; where V and V' differ, padding of a
