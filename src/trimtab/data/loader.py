@@ -66,7 +66,7 @@ class Loader:
         return int(self._order[place])
 
     def next(self) -> npt.NDArray[np.int64]:
-        """This rank takes its share of the next batch: int64 (share, length + 1), inputs and targets in one."""
+        """Its share of the next global batch, int64 (share, length + 1): inputs and targets in one."""
         starts = [self.window_at(self.position + place) * self._length for place in self._places]
         self.position += self._batch
         return np.stack([self._tokens[start : start + self._length + 1].astype(np.int64) for start in starts])
