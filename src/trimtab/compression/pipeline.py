@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.compression.shapes import FFN_MULTIPLE, Shape, check, whole
+from trimtab.evaluation.windows import spread
 from trimtab.models.families import FAMILIES
 from trimtab.models.info import CONFIG, ModelInfo, inspect
 from trimtab.spec.errors import DataError
@@ -81,7 +82,7 @@ def removal_order(
     from trimtab.models.load import load
 
     info = inspect(source)
-    windows = _check(calibration, info)[_spread(len(calibration), _DEPTH_WINDOWS)]
+    windows = _check(calibration, info)[spread(len(calibration), _DEPTH_WINDOWS)]
     with _threads(threads):
         blocks = Blocks(load(source), FAMILIES[info.family], windows.shape[1])
         return list(depth.removal_order(blocks, info, torch.from_numpy(windows), how=how))
@@ -200,15 +201,10 @@ def _check(calibration: NDArray[np.integer], info: ModelInfo) -> NDArray[np.int6
     return np.ascontiguousarray(calibration, dtype=np.int64)
 
 
-def _spread(count: int, wanted: int) -> NDArray[np.int64]:
-    """At most `wanted` indices of `count`, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
-
-
 def _split(windows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Windows to fit on, and windows held out: one in eight, at least one."""
     held = np.zeros(len(windows), dtype=bool)
-    held[_spread(len(windows), max(1, len(windows) // _HELD_OUT_EVERY))] = True
+    held[spread(len(windows), max(1, len(windows) // _HELD_OUT_EVERY))] = True
     return windows[~held], windows[held]
 
 

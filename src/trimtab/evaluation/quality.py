@@ -128,10 +128,11 @@ def compare(
         for name, build in builds.items():
             for part, scored in score(truth, _predictions(build, batch), targets, name=name):
                 sums[name].add(belongs[part], scored)
-        start += len(batch)
+        first, start = start == 0, start + len(batch)
         # The vocabulary is known from the first answer on, and with it how many windows fit.
         rows = max(1, logits_bytes // (truth.shape[1] * 4 * batch.shape[1]))
-        if on_progress:
+        # The first batch is small and pays for warming up, so it would forecast far too long.
+        if on_progress and (not first or start == len(windows)):
             on_progress(start / len(windows))
     return Comparison(builds=sums, resampled=resampled)
 

@@ -17,8 +17,8 @@ from trimtab.spec.errors import EngineError, ModelError
 Floats = NDArray[np.float32]
 # Bin edges of a token's KL in nats: 2.3 % apart, from what float32 can tell from zero to more than can occur.
 KL_EDGES = np.concatenate(([0.0], np.geomspace(1e-8, 1e2, 1000)))
-# Tokens are taken in slices of about this many logits, so that temporaries stay in cache and small.
-_SLICE = 1 << 20
+# Tokens are taken in slices of about this many logits, so that temporaries stay in a core's cache.
+_SLICE = 1 << 17
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True, eq=False):

@@ -29,7 +29,7 @@ def cut(
     """A new model of `shape`. Halves without an entry in `cuts` stay as they are; `model` is not changed."""
     check(shape, info)
     smaller = type(model)(_config(model.config, family, info, shape))
-    smaller.to(dtype=model.dtype)
+    smaller.to(dtype=model.dtype)  # pyrefly: ignore[missing-argument] (transformers wraps `to`)
     by_layer = {(entry.layer, entry.half): entry for entry in cuts}
     state = _outside_layers(model.state_dict(), family)
     for new, old in enumerate(shape.layers):
