@@ -1,13 +1,16 @@
 import ast
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import trimtab
+from trimtab.bench.job import Job
 from trimtab.spec import processes
 
 SOURCES = Path(trimtab.__file__).parent
@@ -38,15 +41,38 @@ def test_an_unknown_name_starts_nothing():
         processes.command("os.system")
 
 
-def test_started_by_exec_with_our_environment_and_more():
+@pytest.fixture
+def hopeless_job():
+    """A job for a port where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    job = Job(
+        host="127.0.0.1",
+        port=port,
+        path="/",
+        model="m",
+        key="k",
+        concurrency=1,
+        requests=1,
+        prompt_tokens=1,
+        output_tokens=1,
+        vocabulary_size=9,
+        seed=0,
+    )
+    return msgspec.json.encode(job) + b"\n"
+
+
+def test_started_by_exec_with_our_environment_and_more(hopeless_job):
     started = processes.start(
         "load", environment={"TRIMTAB_TEST": "1"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    try:
-        if Path("/proc").exists():
-            assert b"TRIMTAB_TEST=1" in Path(f"/proc/{started.pid}/environ").read_bytes()
-    finally:
-        started.communicate()
+    # Its answer shows that it is past exec.
+    started.stdin.write(hopeless_job)
+    started.stdin.flush()
+    assert b"nothing answers" in started.stdout.readline()
+    if Path("/proc/self/environ").exists():
+        assert b"TRIMTAB_TEST=1" in Path(f"/proc/{started.pid}/environ").read_bytes()
+    started.communicate()
     assert started.returncode == 0
 
 
