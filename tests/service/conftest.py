@@ -24,11 +24,19 @@ class Running:
         self.url, self.key = service.url, service.create_key("tests")
         self.host, port = service.url.removeprefix("http://").split(":")
         self.port = int(port)
+        self._clients = []
 
     def client(self, key=None, **options):
-        return openai.OpenAI(
+        made = openai.OpenAI(
             base_url=self.url + "/v1", api_key=key or self.key, max_retries=0, timeout=30, **options
         )
+        self._clients.append(made)
+        return made
+
+    def close(self):
+        for client in self._clients:
+            client.close()
+        self.service.stop(seconds=5)
 
     def asked(self, word=""):
         lines = self._log.read_text().splitlines() if self._log.exists() else []
@@ -72,12 +80,12 @@ def start_fake(tmp_path_factory):
             service = launch.start(
                 [launch.ServedModel(name=name, serving=serving)], home=home, **{"port": 0, **options}
             )
-        running.append(service)
-        return Running(service, home, log)
+        running.append(Running(service, home, log))
+        return running[-1]
 
     yield start
-    for service in running:
-        service.stop(seconds=5)
+    for each in running:
+        each.close()
 
 
 @pytest.fixture(scope="session")

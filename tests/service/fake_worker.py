@@ -36,7 +36,7 @@ CONTEXT = 4096
 
 
 class Running:
-    def __init__(self, message, prompt):
+    def __init__(self, message):
         self.message, self.sent = message, 0
         self.left = message.sampling.max_tokens
 
@@ -136,7 +136,7 @@ class Worker:
             until = time.monotonic() + (BURN_SECONDS if order == "^" else 0)
             while time.monotonic() < until:
                 pass
-            self.running[message.id] = Running(message, prompt)
+            self.running[message.id] = Running(message)
 
     def score(self, message, prompt):
         logprobs = array.array("f", [float("nan"), *[-0.25 * i for i in range(1, len(prompt))]])

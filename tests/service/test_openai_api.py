@@ -1,7 +1,11 @@
 """The official client against a real gateway: what it asks for is what it gets, whole and as a stream."""
 
+import openai
 import pytest
 from fake_worker import SAYS
+
+from trimtab.service.launch import ServedModel, start
+from trimtab.spec.serving import ServingConfiguration
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -206,14 +210,13 @@ def test_parameters_that_ask_for_nothing_are_taken(client):
 
 
 def test_the_real_worker_and_its_mock_engine(tmp_path):
-    from trimtab.service.launch import ServedModel, start
-    from trimtab.spec.serving import ServingConfiguration
-
     serving = ServingConfiguration(engine="mock", replicas=2)
-    import openai
-
-    with start([ServedModel(name="mock", serving=serving)], home=tmp_path, port=0) as service:
-        client = openai.OpenAI(base_url=service.url + "/v1", api_key=service.create_key("me"), max_retries=0)
+    with (
+        start([ServedModel(name="mock", serving=serving)], home=tmp_path, port=0) as service,
+        openai.OpenAI(
+            base_url=service.url + "/v1", api_key=service.create_key("me"), max_retries=0
+        ) as client,
+    ):
         ask = {"model": "mock", "prompt": "abc", "max_tokens": 30, "temperature": 0}
         whole = client.completions.create(**ask).choices[0].text
         assert len(whole) == 30

@@ -23,7 +23,7 @@ TokenIds = Annotated[list[TokenId], Meta(max_length=limits.MAX_PROMPT_TOKENS)]
 Stop = Annotated[str, Meta(min_length=1, max_length=limits.MAX_STOP_LENGTH)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Tokens = Annotated[int, Meta(ge=0, le=limits.MAX_TOKENS)]
-_NULL = msgspec.Raw(b"null")
+Something = dict[Word, msgspec.Raw]
 Nothing = Annotated[list[msgspec.Raw], Meta(max_length=limits.MAX_MESSAGES)]
 
 
@@ -113,15 +113,15 @@ class ChatRequest(_Request, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     safety_identifier: Word | None = None
     prompt_cache_key: Word | None = None
     tools: Nothing | None = None
-    tool_choice: msgspec.Raw = _NULL
+    tool_choice: Word | Something | None = None
     parallel_tool_calls: bool | None = None
     functions: Nothing | None = None
-    function_call: msgspec.Raw = _NULL
+    function_call: Word | Something | None = None
     reasoning_effort: Word | None = None
     verbosity: Word | None = None
-    prediction: msgspec.Raw = _NULL
-    audio: msgspec.Raw = _NULL
-    web_search_options: msgspec.Raw = _NULL
+    prediction: Something | None = None
+    audio: Something | None = None
+    web_search_options: Something | None = None
 
 
 # Parameter → the values (beside null) that ask for nothing; any other value is refused.
@@ -135,15 +135,15 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "service_tier": ("auto", "default"),
     "store": (False,),
     "tools": ([],),
-    "tool_choice": (msgspec.Raw(b'"none"'), msgspec.Raw(b'"auto"'), _NULL),
+    "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False),
     "functions": ([],),
-    "function_call": (msgspec.Raw(b'"none"'), msgspec.Raw(b'"auto"'), _NULL),
+    "function_call": ("none", "auto"),
     "reasoning_effort": (),
     "verbosity": (),
-    "prediction": (_NULL,),
-    "audio": (_NULL,),
-    "web_search_options": (_NULL,),
+    "prediction": (),
+    "audio": (),
+    "web_search_options": (),
 }
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from trimtab.spec.version import __version__
 from trimtab.service.errors import ErrorBody
 from trimtab.service.routes import Route
+from trimtab.spec.version import __version__
 
 _REFERENCE = "#/components/schemas/{name}"
 
