@@ -21,7 +21,7 @@ def test_schedule_rotates_and_is_fair():
 
 
 def test_measures_a_difference_and_pairs_it(streaming):
-    slow, fast = streaming(step_seconds=0.004), streaming(step_seconds=0.001)
+    slow, fast = streaming(step_seconds=0.01), streaming(step_seconds=0.001)
     targets = {
         "slow": Target(url=slow.url, key="k", model="m", pids=(os.getpid(),)),
         "fast": Target(url=fast.url + "/v1/", key="k", model="m"),
@@ -31,12 +31,12 @@ def test_measures_a_difference_and_pairs_it(streaming):
         targets, concurrencies=(1, 3), rounds=9, requests={1: 2, 3: 6}, on_event=seen.append, **SIZES
     )
     ratio = speedup(found["fast"], found["slow"], 3)
-    assert 1.3 < ratio.low <= ratio.value <= ratio.high
+    assert 1 < ratio.low <= ratio.value <= ratio.high
     assert len(found["slow"].rates(1)) == 9
     one, three = found["slow"].loads
     assert (one.concurrency, three.concurrency) == (1, 3)
     assert three.tokens_per_second.value > 1.5 * one.tokens_per_second.value
-    assert 0.004 <= one.tpot_p50 <= one.tpot_p95
+    assert 0.005 <= one.tpot_p50 <= one.tpot_p95
     assert found["slow"].memory_bytes > 2**20
     assert found["fast"].memory_bytes == 0
     assert len(seen) == 10 * 2 * 2
