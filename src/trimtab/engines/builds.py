@@ -10,6 +10,8 @@ from pathlib import Path
 
 from trimtab.engines.builder import Builder
 from trimtab.engines.record import versions
+from trimtab.engines.refusals import torch_dtype
+from trimtab.models.info import inspect
 from trimtab.spec.artifact import content_digest
 from trimtab.spec.ids import digest
 from trimtab.spec.serving import ServingConfiguration
@@ -33,7 +35,12 @@ def ensure_builds(wanted: Sequence[tuple[Path, ServingConfiguration]], home: Pat
 
 
 def _ensure(artifact: Path, serving: ServingConfiguration, home: Path, builder: Builder) -> Path:
-    if serving.engine != "openvino":
+    if serving.engine == "mock":
+        return artifact
+    # What can be refused without torch is refused at once.
+    inspect(artifact)
+    if serving.engine == "transformers":
+        torch_dtype(serving.weight_format)
         return artifact
     key = digest(build_key(artifact, serving))
     return BuildCache(home).put(key, lambda folder: builder.make(artifact, serving.weight_format, folder))

@@ -9,11 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.models.info import CONFIG, ModelInfo
-from trimtab.spec.errors import ModelError
+from trimtab.models.load import DtypeName
+from trimtab.spec.errors import EngineError, ModelError
+from trimtab.spec.serving import WeightFormat
 
 # Positions whose scale depends on the length of the text: neither a fixed graph nor one batch of texts of
 # several lengths can follow that.
 _LENGTH_DEPENDENT = frozenset({"dynamic", "longrope"})
+_TORCH_DTYPES: dict[WeightFormat, DtypeName] = {"float32": "float32", "bf16": "bfloat16"}
+
+
+def torch_dtype(weight_format: WeightFormat) -> DtypeName:
+    """The dtype that the transformers engine loads a format as. Raises `EngineError` for formats it has not."""
+    if weight_format not in _TORCH_DTYPES:
+        raise EngineError(
+            f"the transformers engine does not serve {weight_format} weights.",
+            where="weight_format",
+            remedy=f"Use one of {', '.join(_TORCH_DTYPES)}.",
+        )
+    return _TORCH_DTYPES[weight_format]
 
 
 def refuse_for_any_engine(config: Any, info: ModelInfo, artifact: Path) -> None:

@@ -77,9 +77,9 @@ def _load(given: argparse.Namespace, serving: ServingConfiguration) -> tuple[Eng
     """Listen, load, greet. Whoever connected is told why if loading fails."""
     listener = listen(given.address)
     path = Path(given.address.removeprefix("unix:"))
-    began = time.monotonic()
     try:
         build = ensure_build(given.artifact, serving, given.home)
+        began = time.monotonic()
         with captured_output():
             engine = load_engine(build, serving)
     except TrimtabError as error:

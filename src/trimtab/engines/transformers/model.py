@@ -7,25 +7,16 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from trimtab.engines.refusals import refuse_for_any_engine
+from trimtab.engines.refusals import refuse_for_any_engine, torch_dtype
 from trimtab.models.info import ModelInfo, inspect
-from trimtab.models.load import DtypeName, load
-from trimtab.spec.errors import EngineError
+from trimtab.models.load import load
 from trimtab.spec.serving import WeightFormat
-
-_DTYPES: dict[WeightFormat, DtypeName] = {"float32": "float32", "bf16": "bfloat16"}
 
 
 def load_model(artifact: Path, weight_format: WeightFormat) -> tuple[PreTrainedModel, ModelInfo]:
     """The model on this machine's best device. Raises `EngineError` for a weight format torch does not serve."""
-    if weight_format not in _DTYPES:
-        raise EngineError(
-            f"the transformers engine does not serve {weight_format} weights.",
-            where="weight_format",
-            remedy=f"Use one of {', '.join(_DTYPES)}.",
-        )
     info = inspect(artifact)
-    model = load(artifact, _DTYPES[weight_format])
+    model = load(artifact, torch_dtype(weight_format))
     refuse_for_any_engine(model.config, info, artifact)
     model.set_attn_implementation("sdpa")
     model.to(best_device())  # pyrefly: ignore[bad-argument-type] (a decorated method)
