@@ -119,6 +119,8 @@ class Worker:
             prompt = array.array("i")
             prompt.frombytes(parts[0])
             self.note(f"{message.kind} {message.id} {len(prompt)}")
+            if message.deadline is not None:
+                self.note(f"deadline {message.deadline}")
             if message.kind == "score":
                 self.score(message, prompt)
             else:
@@ -139,6 +141,7 @@ class Worker:
             self.running[message.id] = Running(message)
 
     def score(self, message, prompt):
+        time.sleep(float(os.environ.get("FAKE_SCORE_SECONDS", "0")))
         logprobs = array.array("f", [float("nan"), *[-0.25 * i for i in range(1, len(prompt))]])
         parts = [logprobs.tobytes()]
         if message.top:

@@ -72,6 +72,29 @@ def test_a_client_that_leaves_stops_its_work(start_fake, until, stream):
     assert fake.asked("cancel")[0][0] - left < 0.5
 
 
+def test_a_client_that_leaves_stops_its_scoring(start_fake, until):
+    fake = start_fake(environment={"FAKE_SCORE_SECONDS": "1.5"})
+    body = {"model": "fake", "prompt": ["a", "b", "c"], "max_tokens": 0, "echo": True, "logprobs": 1}
+    connection = http.client.HTTPConnection(fake.host, fake.port, timeout=30)
+    headers = {"Authorization": f"Bearer {fake.key}", "Content-Type": "application/json"}
+    connection.request("POST", "/v1/completions", json.dumps(body), headers)
+    assert until(lambda: fake.asked("score"))
+    connection.close()
+    assert until(lambda: fake.asked("cancel"), 3)
+    assert len(fake.asked("score")) == 1
+
+
+def test_a_deadline_travels_to_the_worker(start_fake):
+    fake = start_fake()
+    client = fake.client(default_headers={"x-request-timeout": "2.5"})
+    assert client.completions.create(model="fake", prompt="hi", max_tokens=2)
+    assert fake.asked("deadline 2.5")
+    with pytest.raises(openai.BadRequestError, match="number of seconds"):
+        fake.client(default_headers={"x-request-timeout": "soon"}).completions.create(
+            model="fake", prompt="x"
+        )
+
+
 def test_sigterm_lets_streams_end_and_exits_0(start_fake):
     fake = start_fake(step_seconds=0.01)
     pids = fake.service.pids()
@@ -90,7 +113,7 @@ def test_sigterm_lets_streams_end_and_exits_0(start_fake):
     assert gone(pids)
 
 
-def test_sigterm_before_loading_is_done_leaves_nothing(tmp_path):
+def test_kill_9_before_loading_is_done_leaves_nothing(tmp_path):
     code = (
         "import sys; from pathlib import Path; from trimtab.service.launch import *;"
         "from trimtab.spec.serving import *;"

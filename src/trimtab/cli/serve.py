@@ -70,7 +70,11 @@ def serve(
             emit_json(Running(url=service.url, models=tuple(model.name for model in models)))
         else:
             _explain(service, models)
-        status = service.wait()
+        try:
+            status = service.wait()
+        except (KeyboardInterrupt, SystemExit):
+            say("Stopping: running answers may end; Ctrl-C again cuts them.")
+            raise
         raise EngineError(f"The service ended with status {status}.", remedy="The lines above say why.")
 
 

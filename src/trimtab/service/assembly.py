@@ -41,6 +41,8 @@ def make_model(
         tokenizer, template = Tokenizer.of_bytes(), ChatTemplate(MOCK_TEMPLATE, {})
     else:
         has_tokenizer = (served.artifact / "tokenizer.json").is_file()
+        if not has_tokenizer:
+            log.warning("no tokenizer.json: only token ids are served", model=served.name)
         tokenizer = Tokenizer.load(served.artifact) if has_tokenizer else None
         template = ChatTemplate.load(served.artifact) if has_tokenizer else None
     return Model(served.name, served.serving, replicas, tokenizer=tokenizer, template=template)

@@ -6,6 +6,7 @@ Every answer passes through here, so every answer carries `x-request-id`. Knows 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from trimtab.service.errors import (
     error_body,
     error_headers,
 )
-from trimtab.spec.errors import TrimtabError
+from trimtab.spec.errors import TrimtabError, UsageError
 from trimtab.spec.ids import request_id
 
 Scope = MutableMapping[str, Any]
@@ -28,6 +29,7 @@ Headers = list[tuple[bytes, bytes]]
 
 # The ASGI extension of our server.
 DIRECT_WRITE = "trimtab.direct_write"
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _JSON = (b"content-type", b"application/json")
 _STREAM = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -73,6 +75,19 @@ class Exchange:
             if key == name:
                 return value.decode("latin-1")
         return None
+
+    def deadline(self) -> float | None:
+        """Seconds that the client still waits, by `x-request-timeout`; None if it does not say."""
+        said = self.header(b"x-request-timeout")
+        if said is None:
+            return None
+        if not _SECONDS.fullmatch(said):
+            raise UsageError(
+                "The header x-request-timeout is not a number of seconds.",
+                where="x-request-timeout",
+                remedy="Send a number such as 2.5.",
+            )
+        return float(said)
 
     def mark(self, name: str) -> None:
         """Note that a phase of the work ends now, for `Server-Timing`."""

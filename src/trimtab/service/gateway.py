@@ -71,7 +71,7 @@ class Gateway:
     def __init__(self, settings: GatewayConfiguration) -> None:
         self._settings = settings
         log, cores = make_log(), usable_cores()
-        if settings.cores:
+        if settings.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, settings.cores)
         models = [make_model(model, settings, cores, log) for model in settings.models]
         self.backend = Backend({model.name: model for model in models}, KeyRing(settings.home))
@@ -113,7 +113,9 @@ class Gateway:
         loading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await loading
-        await asyncio.gather(*(model.close() for model in self.backend.models.values()))
+        # The answers have ended; a worker that still works does so for nobody.
+        seconds = 0.0 if self._server.force_exit else limits.WORKER_DRAIN_SECONDS
+        await asyncio.gather(*(model.close(drain_seconds=seconds) for model in self.backend.models.values()))
         return status
 
     async def _load(self) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from trimtab.service.errors import ClientGoneError
-from trimtab.service.model import Model
+from trimtab.service.model import Model, Scores
 from trimtab.service.orders import Order
 from trimtab.service.sequence import Sequence
 from trimtab.spec.errors import TrimtabError
@@ -37,6 +37,7 @@ class Generation:
         self._waiter: asyncio.Future[None] | None = None
         self._failure: TrimtabError | ClientGoneError | None = None
         self._open = 0
+        self._scoring: asyncio.Task[Scores] | None = None
         self._streams = order.stream
         # Writes the news of these sequences, or returns False: then `news` gives them.
         self.deliver: Callable[[list[Sequence]], bool] | None = None
@@ -107,6 +108,8 @@ class Generation:
             self._failure = error
             self.close()
             self._wake()
+            if self._scoring is not None:
+                self._scoring.cancel()
 
     def abandon(self) -> None:
         """The client is gone."""
@@ -137,6 +140,19 @@ class Generation:
         for sequence in fresh:
             sequence.fresh = False
         return fresh
+
+    async def score(self, sequence: Sequence) -> Scores:
+        """The log-probabilities of its prompt and answer, with the order's alternatives."""
+        top = self.order.alternatives or 0
+        self._scoring = asyncio.ensure_future(self._model.score(sequence.prompt, sequence.tokens, top))
+        try:
+            return await self._scoring
+        except asyncio.CancelledError:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+        finally:
+            self._scoring = None
 
     async def done(self) -> None:
         while self._open and self._failure is None:

@@ -61,6 +61,8 @@ class Service:
         """The gateway and everything it started: what the service's memory is counted on."""
         import psutil
 
+        if self._gateway.poll() is not None:
+            return []
         try:
             gateway = psutil.Process(self._gateway.pid)
             return [gateway.pid, *(child.pid for child in gateway.children(recursive=True))]
@@ -76,8 +78,10 @@ class Service:
         if self._gateway.poll() is None:
             self._gateway.terminate()
             try:
-                self._gateway.wait(seconds + STOP_SECONDS)
-            except subprocess.TimeoutExpired:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._gateway.wait(seconds + STOP_SECONDS)
+            finally:
+                # Also when we are interrupted while we wait.
                 self._kill()
         for pipe in (self._gateway.stdin, self._gateway.stdout):
             if pipe is not None:
@@ -89,7 +93,7 @@ class Service:
     def _kill(self) -> None:
         import psutil
 
-        for pid in reversed(self.pids()):
+        for pid in self.pids():
             with contextlib.suppress(psutil.NoSuchProcess):
                 psutil.Process(pid).kill()
 

@@ -36,4 +36,6 @@ DEFAULT_COMPLETION_TOKENS = 16
 DEAD_SECONDS = 5.0
 # While a build is made or loaded, a worker may wait for a disk or for its builder.
 LOAD_DEAD_SECONDS = 120.0
+# At the end: for running answers, then for a worker to leave.
 DRAIN_SECONDS = 600.0
+WORKER_DRAIN_SECONDS = 10.0

@@ -95,8 +95,8 @@ class Model:
         if others:
             await asyncio.gather(*(replica.start() for replica in others))
 
-    async def close(self) -> None:
-        await asyncio.gather(*(replica.close() for replica in self.replicas))
+    async def close(self, *, drain_seconds: float) -> None:
+        await asyncio.gather(*(replica.close(drain_seconds=drain_seconds) for replica in self.replicas))
         if self.template is not None:
             self.template.close()
 

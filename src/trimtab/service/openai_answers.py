@@ -149,10 +149,7 @@ async def _whole(exchange: Exchange, generation: Generation, answer: Answer) -> 
     exchange.mark("generate")
     scores: list[Scores | None] = [None] * len(generation.sequences)
     if answer.order.needs_scores:
-        scores = [
-            await answer.model.score(sequence.prompt, sequence.tokens, answer.order.alternatives or 0)
-            for sequence in generation.sequences
-        ]
+        scores = [await generation.score(sequence) for sequence in generation.sequences]
         exchange.mark("score")
     await exchange.respond(200, answer.whole(scores))
 

@@ -53,6 +53,6 @@ async def chat_completions(exchange: Exchange, backend: Backend) -> None:
     request = decode(await exchange.read_json(), ChatRequest)
     model = backend.model(request.model)
     model.admit(request.n or 1)
-    order = await chat_order(request, model)
+    order = await chat_order(request, model, exchange.deadline())
     exchange.mark("tokenize")
     await run(exchange, backend.metrics, model, order, ChatAnswer)

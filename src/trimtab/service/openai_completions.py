@@ -69,6 +69,6 @@ async def completions(exchange: Exchange, backend: Backend) -> None:
     request = decode(await exchange.read_json(), CompletionRequest)
     model = backend.model(request.model)
     model.admit(request.n or 1)
-    order = await completion_order(request, model)
+    order = await completion_order(request, model, exchange.deadline())
     exchange.mark("tokenize")
     await run(exchange, backend.metrics, model, order, CompletionAnswer)

@@ -15,7 +15,8 @@ from trimtab.spec.wire import Sampling
 _SEED_MASK = 2**63 - 1
 
 
-async def completion_order(request: CompletionRequest, model: Model) -> Order:
+async def completion_order(request: CompletionRequest, model: Model, deadline: float | None) -> Order:
+    """`deadline` is in seconds from now."""
     choices = request.n or 1
     if request.best_of not in (None, choices):
         raise UnsupportedError(
@@ -32,11 +33,13 @@ async def completion_order(request: CompletionRequest, model: Model) -> Order:
         stream=bool(request.stream),
         include_usage=_include_usage(request),
         return_token_ids=bool(request.return_token_ids),
+        deadline=deadline,
     )
     return _servable(order, "logprobs")
 
 
-async def chat_order(request: ChatRequest, model: Model) -> Order:
+async def chat_order(request: ChatRequest, model: Model, deadline: float | None) -> Order:
+    """`deadline` is in seconds from now."""
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         raise UsageError("'max_tokens' and 'max_completion_tokens' are the same thing.", where="max_tokens")
     wanted = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
@@ -54,6 +57,7 @@ async def chat_order(request: ChatRequest, model: Model) -> Order:
         stream=bool(request.stream),
         include_usage=_include_usage(request),
         return_token_ids=bool(request.return_token_ids),
+        deadline=deadline,
     )
     return _servable(order, "top_logprobs")
 

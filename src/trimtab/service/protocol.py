@@ -75,7 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(HeadersTooLargeError(f"There are more than {limits.MAX_HEADERS} headers."))
             return
         super().on_headers_complete()
-        self.scope["extensions"] = {DIRECT_WRITE: _DirectWriter(self.cycle)}  # pyrefly: ignore[bad-typed-dict-key]
+        self.scope["extensions"] = {DIRECT_WRITE: _DirectWriter(self.cycle)}  # pyrefly: ignore[bad-assignment]
 
     def on_body(self, body: bytes) -> None:
         if self.cycle is None or self.transport.is_closing():

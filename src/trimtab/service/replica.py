@@ -29,7 +29,6 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 # A worker that lived this long was healthy: the next failure starts with the shortest pause again.
 HEALTHY_SECONDS = 60.0
-DRAIN_SECONDS = 10.0
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,12 +66,12 @@ class Replica:
         self._supervisor = asyncio.create_task(self._supervise())
         return hello
 
-    async def close(self) -> None:
-        """Let the worker finish what runs, then see it gone."""
+    async def close(self, *, drain_seconds: float) -> None:
+        """Let the worker finish what runs, for so long at most; then see it gone."""
         self._closing = True
         if self.connection is not None and self._worker is not None:
             self.connection.drain()
-            await self._worker.exited(DRAIN_SECONDS)
+            await self._worker.exited(drain_seconds)
         if self._supervisor is not None:
             self._supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
