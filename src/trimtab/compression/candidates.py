@@ -16,7 +16,7 @@ from trimtab.models.info import ModelInfo
 
 Method = Literal["depth", "width", "kv_groups"]
 METHODS: tuple[Method, ...] = ("depth", "width", "kv_groups")
-DEPTHS = (1.0, 2 / 3, 1 / 2)
+DEPTHS = (1.0, 3 / 4, 1 / 2)
 WIDTHS = (1.0, 3 / 4, 1 / 2, 1 / 4)
 GROUPS = (1.0, 1 / 2)
 
