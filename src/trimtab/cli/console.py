@@ -34,10 +34,14 @@ def emit_json(record: object) -> None:
     sys.stdout.flush()
 
 
+# Where output goes to a file or a pipe there is no edge to wrap at.
+PIPE_WIDTH = 160
+
+
 def console() -> Console:
     from rich.console import Console
 
-    return Console()
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -97,8 +101,10 @@ class Progress:
             return
         self._shown = now
         elapsed = now - self._started
-        left = format_duration(elapsed * (1 - fraction) / fraction) if fraction > 0 else "unknown"
-        say(f"{self._label}: {fraction:.0%} {note} · {left} left")
+        parts = [f"{self._label}: {fraction:.0%}", note]
+        if fraction > 0:
+            parts.append(f"{format_duration(elapsed * (1 - fraction) / fraction)} left")
+        say(" · ".join(part for part in parts if part))
 
     def close(self) -> None:
         took = format_duration(time.monotonic() - self._started)

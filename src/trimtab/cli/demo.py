@@ -45,7 +45,7 @@ def demo(
 
     recipe = demo_recipe()
     require_openai()
-    show_forecast(recipe)
+    show_forecast(recipe, output)
     with stages() as on_event:
         verdict = optimize(recipe, output=output, on_event=on_event)
     if verdict.winner is None:

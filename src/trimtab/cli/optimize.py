@@ -34,7 +34,7 @@ def optimize(
     from trimtab.optimization.run import optimize as run
 
     recipe = recipe_of(source, data, name)
-    show_forecast(recipe)
+    show_forecast(recipe, output)
     with stages() as on_event:
         verdict = run(recipe, output=output, on_event=on_event)
     if as_json:
@@ -77,7 +77,15 @@ def plain_name(folder: Path) -> str:
     return "".join(letters).lstrip("._-")[:MODEL_NAME_LENGTH] or "model"
 
 
-def show_forecast(recipe: Recipe) -> None:
+def show_forecast(recipe: Recipe, output: Path | None = None) -> None:
+    """Says how long the run will take, or that there is nothing left to do."""
+    from trimtab.optimization.workspace import run_folder
+    from trimtab.store.home import home
+
+    folder = output or run_folder(recipe, home())
+    if (folder / "verdict.json").exists():
+        say(f"this run has ended before; showing what it came to ({folder})")
+        return
     from trimtab.optimization.forecast import forecast, matrix_rate, parameters
     from trimtab.spec.recipe import Architecture
 
@@ -95,20 +103,23 @@ def show_forecast(recipe: Recipe) -> None:
 
 
 def show(verdict: Verdict) -> None:
-    """The before/after table, the decision, and where the report lies."""
+    """The table, what became of every candidate, the decision, and where the report lies."""
+    level = verdict.baseline.speed.loads[-1].concurrency if verdict.baseline.speed else 0
     rows = [_row(c) for c in (verdict.baseline, *verdict.controls, *verdict.candidates)]
     columns = [
         "",
         "parameters",
         "weights",
         "tok/s at 1",
-        "tok/s at 16",
+        f"at {level}",
         "first token",
         "memory",
         "perplexity",
-        "",
     ]
     table(f"{verdict.name}: measured on this machine", columns, rows)
+    for candidate in verdict.candidates:
+        if candidate.reason:
+            say(f"  {candidate.name}: {candidate.reason}")
     winner = verdict.winner
     if winner is None:
         say("infeasible: nothing holds every limit.")
@@ -138,5 +149,4 @@ def _row(candidate: Candidate) -> list[str]:
         format_duration(speed.loads[-1].ttft_p50) if speed else "–",
         format_bytes(speed.memory_bytes) if speed else "–",
         f"{quality.perplexity.value:.2f}" if quality else "–",
-        candidate.reason,
     ]

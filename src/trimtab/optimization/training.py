@@ -18,7 +18,7 @@ from trimtab.parallel.launch import Group, launch
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 from trimtab.spec.recipe import Recipe
-from trimtab.spec.units import format_count, format_duration
+from trimtab.spec.units import format_count
 from trimtab.training.job import Point, TrainJob, TrainResult
 
 # Without `training.time` or `training.tokens`: what a first look is worth, not what a good model needs.
@@ -144,8 +144,5 @@ def _event(label: str, event: dict[str, Any]) -> Event | None:
     """News of a step as news of a run; held-out losses come with the curve."""
     if not event.get("total"):
         return None
-    note = (
-        f"loss {event['loss']:.3f} · {format_count(event['tokens_per_second'])} tokens/s · "
-        f"{format_duration(event['seconds_left'])} left"
-    )
+    note = f"loss {event['loss']:.3f} · {format_count(event['tokens_per_second'])} tokens/s"
     return Event(stage=f"train {label}", fraction=event["tokens"] / event["total"], note=note)
