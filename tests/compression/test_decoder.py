@@ -120,3 +120,21 @@ def test_layers_that_know_their_number_cannot_be_removed(windows):
     model = build("gpt2", scale_attn_by_inverse_layer_idx=True)
     with pytest.raises(ModelError, match="layer's number"):
         cut(model, family_of(model), info_of(model), shape_of(model, layers=(0, 2)), [])
+
+
+def test_what_removed_neurons_always_add_goes_into_the_bias(windows):
+    model = build("gpt2")
+    with torch.no_grad():
+        for block in model.transformer.h:
+            constant = torch.randperm(64)[:32]
+            block.mlp.c_fc.weight[:, constant] = 0
+            block.mlp.c_fc.bias[constant] = 1.5
+    shape = shape_of(model, ffn=32)
+    difference = {
+        refitting: logits_of(_cut(model, shape, windows, refitting=refitting), windows[:4])
+        .sub(logits_of(model, windows[:4]))
+        .abs()
+        .mean()
+        for refitting in (True, False)
+    }
+    assert difference[True] < 0.1 * difference[False]
