@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -62,12 +61,10 @@ class Builder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            if kind is not None:
-                self._process.kill()
+            # It has answered everything it was asked, and taking torch down in good order costs seconds.
+            self._process.kill()
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
                     with contextlib.suppress(BrokenPipeError):

@@ -176,8 +176,16 @@ def _seed(message: Submit) -> int:
 
 
 def _load(build: Path, serving: ServingConfiguration, chosen: dict[str, object]) -> Any:
+    import openvino as ov
     import openvino_genai
 
+    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if serving.kv_precision == "bf16" and "BF16" not in able:
+        raise EngineError(
+            "this CPU has no bf16, so its KV cache cannot be kept in it.",
+            where="kv_precision",
+            remedy="Use float32, u8 or default.",
+        )
     info = read_record(build).model
     scheduler = openvino_genai.SchedulerConfig()
     scheduler.max_num_batched_tokens = serving.max_batch_tokens
