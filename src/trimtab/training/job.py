@@ -36,7 +36,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cross_entropy_weight: float = 0.0
     optimizer: Literal["adamw", "muon"] = "muon"
     learning_rate: float = 0.02
-    embedding_learning_rate: float = 0.01
+    embedding_learning_rate: float = 0.02
     weight_decay: float = 0.05
     warmup: float = 0.05
     decay: float = 0.5
