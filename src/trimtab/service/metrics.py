@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _SHORT = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _LONG = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+
+
+class _OfModel(NamedTuple):
+    prompt: Counter
+    output: Counter
+    first: Histogram
+    whole: Histogram
 
 
 class Metrics:
@@ -50,16 +57,31 @@ class Metrics:
             "wasted_tokens", "Tokens generated after their request was cancelled.", ["model"], **options
         )
 
+        # Looking a label up costs more than counting.
+        self._answer_children: dict[tuple[str, int], Counter] = {}
+        self._model_children: dict[str, _OfModel] = {}
+
     def note_answer(self, route: str, status: int) -> None:
-        self._answers.labels(route, str(status)).inc()
+        child = self._answer_children.get((route, status))
+        if child is None:
+            child = self._answer_children[route, status] = self._answers.labels(route, str(status))
+        child.inc()
 
     def note_generation(self, name: str, generation: Generation, exchange: Exchange) -> None:
-        self._prompt.labels(name).inc(generation.prompt_tokens)
-        self._output.labels(name).inc(generation.generated_tokens)
+        of = self._model_children.get(name)
+        if of is None:
+            of = self._model_children[name] = _OfModel(
+                self._prompt.labels(name),
+                self._output.labels(name),
+                self._first.labels(name),
+                self._whole.labels(name),
+            )
+        of.prompt.inc(generation.prompt_tokens)
+        of.output.inc(generation.generated_tokens)
         timing = exchange.timing()
         if "first_token" in timing:
-            self._first.labels(name).observe((timing.get("tokenize", 0.0) + timing["first_token"]) / 1e3)
-        self._whole.labels(name).observe(sum(timing.values()) / 1e3)
+            of.first.observe((timing.get("tokenize", 0.0) + timing["first_token"]) / 1e3)
+        of.whole.observe(sum(timing.values()) / 1e3)
 
     def render(self, models: Iterable[Model]) -> bytes:
         for model in models:

@@ -62,11 +62,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._in_headers:
             self._header_bytes += len(data)
-            if self._deadline is None:
-                self._set_deadline(limits.HEADERS_SECONDS)
         super().data_received(data)
         if self._in_headers and self._header_bytes > limits.MAX_HEADER_BYTES and self.parser is not None:
             self._refuse(HeadersTooLargeError(f"The headers are over {limits.MAX_HEADER_BYTES} bytes."))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._set_deadline(limits.HEADERS_SECONDS)
 
     def on_headers_complete(self) -> None:
         self._in_headers, self._header_bytes = False, 0

@@ -11,7 +11,7 @@ import resource
 import struct
 import sys
 from datetime import datetime
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import jinja2
 import jinja2.ext
@@ -54,7 +54,8 @@ def environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
     made.filters["tojson"] = _tojson
-    made.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
+    added: dict[str, Any] = {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
+    made.globals.update(added)
     return made
 
 
