@@ -62,15 +62,14 @@ class Running:
 @pytest.fixture(scope="session")
 def start_fake(tmp_path_factory):
     """Starts services; all are stopped at the end. Environment variables reach the worker."""
-    running = []
+    running, home = [], tmp_path_factory.mktemp("home")
 
     def start(*, step_seconds=0.001, name="fake", environment=None, **settings):
-        home = tmp_path_factory.mktemp("home")
         options = {key: settings.pop(key) for key in ("dead_seconds", "port") if key in settings}
         serving = ServingConfiguration(
             engine="mock", mock=MockSettings(step_seconds=step_seconds), **settings
         )
-        log = home / "asked.log"
+        log = home / f"asked-{len(running)}.log"
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(processes.MODULES, "gateway", "gateway_with_fake")
             patch.setenv("PYTHONPATH", str(HERE))
@@ -91,7 +90,7 @@ def start_fake(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fake(start_fake):
     """The service that tests share which leave it as it is."""
-    return start_fake()
+    return start_fake(step_seconds=0.0001)
 
 
 def until(condition, seconds=10.0):

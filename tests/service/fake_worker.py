@@ -31,7 +31,7 @@ from trimtab.spec.wire import (
 )
 
 SAYS = "héllo wörld. ".encode()
-BURN_SECONDS = 4.0
+BURN_SECONDS = 2.5
 CONTEXT = 4096
 
 

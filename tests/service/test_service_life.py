@@ -208,7 +208,7 @@ def test_a_busy_worker_is_not_dead(start_fake):
 def test_an_idle_worker_is_not_dead(start_fake):
     fake = start_fake(dead_seconds=1.0)
     worker = fake.workers()[0].pid
-    time.sleep(3.0)
+    time.sleep(2.2)
     assert [each.pid for each in fake.workers()] == [worker]
     assert status_of(fake, "/readyz") == 200
 
