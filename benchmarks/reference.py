@@ -1,4 +1,4 @@
-"""The reference run: trains, optimizes and measures `recipes/reference.yaml`, and keeps its verdict with machine and date.
+"""The reference run: optimizes `recipes/reference.yaml` and keeps its verdict, with machine and date.
 
     make reference          # at most 40 minutes on 2 cores
 

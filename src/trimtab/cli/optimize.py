@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.cli.console import emit_json, say, stages, table
+from trimtab.cli.sources import text_source
 from trimtab.spec.errors import EXIT_REFUSED, UsageError
 from trimtab.spec.units import format_bytes, format_duration
 
@@ -54,18 +55,13 @@ def recipe_of(source: Path, data: str | None, name: str | None) -> Recipe:
             raise UsageError("--data and --name go with a model's folder.", where=str(source))
         return Recipe.load(source)
     if data is None:
-        raise UsageError(
-            "a folder needs text to measure quality on.", where="--data", remedy="Add --data text:FILE."
-        )
-    kind, _, file = data.partition(":")
-    if kind != "text" or not file:
-        raise UsageError(f"{data!r} names no data.", where="--data", remedy="Write text:FILE.")
+        raise UsageError("a folder needs text to measure on.", where="--data", remedy="Add --data text:FILE.")
     return Recipe.model_validate(
         {
             "version": 1,
             "name": name or plain_name(source),
             "model": str(source.resolve()),
-            "data": {"test": {"text": str(Path(file).resolve())}},
+            "data": {"test": text_source(data).model_dump(exclude_none=True)},
             "search": {"distill_tokens": 0},
         }
     )

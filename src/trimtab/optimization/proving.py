@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from trimtab.spec.version import __version__
 from trimtab.data.prepared import Prepared
 from trimtab.engines.builds import ensure_build, weights_bytes
 from trimtab.optimization.baseline import Baseline
@@ -18,6 +17,7 @@ from trimtab.spec.hardware import this_machine
 from trimtab.spec.measures import Estimate
 from trimtab.spec.recipe import Architecture, Recipe
 from trimtab.spec.verdict import Candidate, Interval, Verdict, Winner
+from trimtab.spec.version import __version__
 from trimtab.store.store import Store
 
 CONTENDING = ("candidate", "int8_only")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from trimtab.spec.version import __version__
 from trimtab.models.info import inspect
 from trimtab.optimization.card import model_card
 from trimtab.optimization.workspace import Workspace
 from trimtab.spec.artifact import CARD, PASSPORT, SERVING, Passport
 from trimtab.spec.clock import now
 from trimtab.spec.verdict import Candidate
+from trimtab.spec.version import __version__
 from trimtab.store.store import Store
 from trimtab.store.version import Version
 

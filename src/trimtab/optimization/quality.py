@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from trimtab.data.prepared import Prepared
 from trimtab.engines.scoring import Scorer, scorer
-from trimtab.evaluation import generation, ngrams
+from trimtab.evaluation import ngrams
+from trimtab.evaluation.folders import degenerate_fraction
 from trimtab.evaluation.quality import REFERENCE, compare
+from trimtab.evaluation.windows import spread
 from trimtab.models.info import inspect
 from trimtab.optimization.subject import Subject
 from trimtab.spec.hardware import usable_cores
@@ -20,9 +22,7 @@ from trimtab.spec.measures import Estimate, Quality
 from trimtab.spec.serving import ServingConfiguration
 
 # Tokens of the test split that are scored, spread evenly over it: a few thousand windows settle a perplexity.
-MOST_TOKENS = 65_536
-# Continuations that are judged for sanity.
-SAMPLES, SAMPLE_PROMPT, SAMPLE_LENGTH = 16, 32, 48
+MOST_TOKENS = 40_960
 
 
 class Qualities(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,10 +42,7 @@ class Qualities(msgspec.Struct, frozen=True, kw_only=True):
 def test_windows(data: Prepared, length: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Non-overlapping windows and their files, at most `MOST_TOKENS`, evenly spread."""
     windows, files = data.windows("test", length)
-    most = max(1, MOST_TOKENS // length)
-    if len(windows) <= most:
-        return windows, files
-    chosen = np.linspace(0, len(windows) - 1, most).astype(int)
+    chosen = spread(len(windows), MOST_TOKENS // length)
     return windows[chosen], files[chosen]
 
 
@@ -70,7 +67,7 @@ def measure_quality(
     better = min((REFERENCE, *controls), key=lambda name: found.perplexity(name).value)
     return Qualities(
         qualities={
-            name: found.quality(name, degenerate=_degenerate(build, windows, eos_ids))
+            name: found.quality(name, degenerate=degenerate_fraction(build, windows, eos_ids))
             for name, build in builds.items()
         },
         over_control={name: found.perplexity_ratio(name, better) for name in builds},
@@ -78,14 +75,6 @@ def measure_quality(
         reference=found.perplexity(REFERENCE),
         ngrams=_ngrams(data, windows),
         resampled=found.resampled,
-    )
-
-
-def _degenerate(build: Scorer, windows: NDArray[np.int32], eos_ids: tuple[int, ...]) -> float:
-    """The share of sampled continuations of test text that are empty or loop."""
-    prompts = windows[np.linspace(0, len(windows) - 1, SAMPLES).astype(int), :SAMPLE_PROMPT]
-    return generation.fraction_degenerate(
-        generation.sample(build.logits, prompts, SAMPLE_LENGTH).tolist(), eos_ids
     )
 
 

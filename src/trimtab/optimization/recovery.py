@@ -16,7 +16,7 @@ import msgspec
 from trimtab.models.create import create_like
 from trimtab.optimization.baseline import Baseline
 from trimtab.optimization.shaping import Shaped
-from trimtab.optimization.training import Trainer, Training
+from trimtab.optimization.training import Schedule, Trainer, Training
 from trimtab.optimization.workspace import OnEvent, Workspace
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.units import format_count
@@ -28,6 +28,10 @@ FORWARD_SHARE = 1 / 3
 # Share of cross-entropy in the loss: with text beside the teacher, a student may pass a teacher that is not done.
 CROSS_ENTROPY_WEIGHT = 0.5
 FEWEST_STEPS = 20
+# A trained model is hurt by the rates it began with. Of those tried, these were best for each (docs/log.md): the
+# control gets its own best, or it would be no control.
+CONTROL_SCHEDULE = Schedule(matrices=0.4, embeddings=0.15, decay=1.0)
+STUDENT_SCHEDULE = Schedule(matrices=0.8, embeddings=0.25, decay=1.0)
 SCRATCH_SEED = 1
 
 
@@ -102,7 +106,7 @@ def recover(
 
     def control() -> Recovered:
         output = models / "control"
-        job = trainer.job(baseline.path, output, tokens, start_sequence=start)
+        job = trainer.job(baseline.path, output, tokens, start_sequence=start, schedule=CONTROL_SCHEDULE)
         trained = trainer.train("control", job, on_event)
         words = (f"trained on for {format_count(trained.tokens)} tokens",)
         return Recovered(name="control", folder=str(output), trained=trained, steps=words)
@@ -119,6 +123,7 @@ def recover(
             start_sequence=start,
             teacher=teacher,
             cross_entropy_weight=CROSS_ENTROPY_WEIGHT,
+            schedule=STUDENT_SCHEDULE,
         )
         trained = trainer.train(f"distil {finalist.name}", job, on_event)
         source = "control" if teacher == controlled.path else "baseline"

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from trimtab.compression.candidates import relative_cost, shapes
 from trimtab.compression.pipeline import PruneReport, prune, removal_order
 from trimtab.compression.shapes import Shape
 from trimtab.data.prepared import Prepared
+from trimtab.evaluation.windows import spread
 from trimtab.optimization.baseline import Baseline
 from trimtab.optimization.speed import load_events, time_quickly
 from trimtab.optimization.subject import Subject, serving
@@ -22,11 +22,11 @@ from trimtab.optimization.workspace import Event, OnEvent, Workspace
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.serving import WeightFormat
 
-CALIBRATION_TOKENS = 32_768
+CALIBRATION_TOKENS = 16_384
 # A grid is thinned to this many shapes by decode cost before any of them is cut.
-MOST_SHAPES = 6
+MOST_SHAPES = 5
 # How much faster than asked a shape must look in the quick timing, which has few rounds.
-MARGIN = 1.05
+MARGIN = 1.15
 # Without a limit on speed: halving the work is about what can be recovered in one go (Minitron's advice).
 USUAL_SPEEDUP = 2.0
 
@@ -62,8 +62,7 @@ def cut_candidates(
     """Prune and refit each shape of the thinned grid. One step a shape, so that an interrupted run goes on."""
     length = recipe.training.sequence_length
     calibration = data.windows("train", length)[0]
-    rows = np.linspace(0, len(calibration) - 1, max(1, CALIBRATION_TOKENS // length)).astype(int)
-    tokens = calibration[np.unique(rows)]
+    tokens = calibration[spread(len(calibration), CALIBRATION_TOKENS // length)]
     order = workspace.step("removal-order", list[int], lambda: removal_order(baseline.path, tokens))
     info = baseline.info
     grid = _thin(shapes(info, order, methods=recipe.search.methods, most=_most(recipe)))
@@ -93,8 +92,8 @@ def _most(recipe: Recipe) -> float:
 
 
 def _thin(grid: Sequence[Shape]) -> list[Shape]:
-    """At most `MOST_SHAPES`, the dearest first: of what is fast enough, the largest keeps the most quality."""
-    return list(grid[:MOST_SHAPES])
+    """At most `MOST_SHAPES`, evenly spread over the decode costs of what could be fast enough."""
+    return [grid[index] for index in spread(len(grid), MOST_SHAPES)] if grid else []
 
 
 def time_candidates(

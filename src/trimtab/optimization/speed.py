@@ -29,7 +29,7 @@ from trimtab.stats import paired
 MODEL, AGAIN = "model", "baseline, again"
 CHOICE_ROUNDS, CLAIM_ROUNDS = 3, paired.CLAIM_ROUNDS
 # Enough waves that a round of the fastest row lasts a few tenths of a second.
-WAVES = 3
+WAVES = 2
 OnLoad = Callable[[LoadEvent], None]
 Rows = Mapping[str, tuple[Path, ServingConfiguration]]
 

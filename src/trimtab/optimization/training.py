@@ -23,8 +23,19 @@ from trimtab.training.job import Point, TrainJob, TrainResult
 
 # Without `training.time` or `training.tokens`: what a first look is worth, not what a good model needs.
 DEFAULT_SECONDS = 600.0
-# Peak rates that trained small decoders best at equal time (docs/log.md).
-LEARNING_RATES = {"muon": 0.02, "adamw": 3e-3}
+# Peak rates, of matrices and of embeddings, that trained small decoders best at equal time (docs/log.md).
+LEARNING_RATES = {"muon": (0.012, 0.02), "adamw": (3e-3, 3e-3)}
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Peak rates as multiples of those for a model trained from nothing, and the part of the steps that decays."""
+
+    matrices: float = 1.0
+    embeddings: float = 1.0
+    decay: float = 0.5
+
+
+FROM_NOTHING = Schedule()
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,11 +92,14 @@ class Trainer:
         start_sequence: int = 0,
         teacher: Path | None = None,
         cross_entropy_weight: float = 0.0,
+        schedule: Schedule = FROM_NOTHING,
     ) -> TrainJob:
         """The recipe's way of training, applied to `model`; a `teacher` makes it distillation."""
         training = self._recipe.training
         optimizer = "muon" if training.optimizer == "auto" else training.optimizer
-        rate = training.learning_rate
+        rate, embedding_rate = LEARNING_RATES[optimizer]
+        if training.learning_rate != "auto":
+            rate = training.learning_rate
         return TrainJob(
             model=str(model),
             output=str(output),
@@ -96,7 +110,9 @@ class Trainer:
             teacher=str(teacher) if teacher else None,
             cross_entropy_weight=cross_entropy_weight,
             optimizer=optimizer,
-            learning_rate=LEARNING_RATES[optimizer] if rate == "auto" else rate,
+            learning_rate=rate * schedule.matrices,
+            embedding_learning_rate=embedding_rate * schedule.embeddings,
+            decay=schedule.decay,
             batch=training.batch,
             sequence_length=training.sequence_length,
             precision=training.precision,

@@ -16,12 +16,12 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from trimtab.spec.version import __version__
 from trimtab.spec.errors import RefusedError
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.ids import digest
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.verdict import Verdict
+from trimtab.spec.version import __version__
 
 Result = TypeVar("Result")
 
