@@ -149,7 +149,7 @@ def test_alternatives_and_the_prompts_own(client):
     logprobs = answer.choices[0].logprobs
     assert answer.choices[0].text == "hih\N{REPLACEMENT CHARACTER}"
     assert logprobs.tokens == ["h", "i", "h", "bytes:\\xc3"]
-    assert logprobs.token_logprobs == [None, -0.25, -0.5, -0.5]
+    assert logprobs.token_logprobs == [None, -0.25, -0.5, -0.75]
     assert logprobs.top_logprobs[0] is None
     assert logprobs.top_logprobs[1] == pytest.approx({"i": -0.1, "j": -0.2})
 
@@ -172,8 +172,8 @@ def test_chat_logprobs(client):
     settings = {"model": "fake", "messages": HELLO, "max_tokens": 3, "logprobs": True}
     content = client.chat.completions.create(top_logprobs=2, **settings).choices[0].logprobs.content
     assert [(each.token, each.logprob, each.bytes) for each in content][:2] == [
-        ("h", -0.5, [104]),
-        ("bytes:\\xc3", -0.5, [195]),
+        ("h", -5.0, [104]),
+        ("bytes:\\xc3", -5.25, [195]),
     ]
     assert [top.token for top in content[0].top_logprobs] == ["h", "i"]
     streamed = [

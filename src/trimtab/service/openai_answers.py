@@ -90,15 +90,19 @@ class Answer:
         return b"data: " + to_json({**self._head, **body}) + b"\n\n"
 
     def told(self, sequence: Sequence, start: int = 0, scores: Scores | None = None) -> list[Told]:
-        """The generated tokens from `start` on, with their log-probabilities and alternatives."""
+        """The generated tokens from `start` on, with their log-probabilities and alternatives.
+
+        Where there are scores, both come from them, so that they agree to the last digit.
+        """
         wanted, prompt = self.order.alternatives, len(sequence.prompt.ids)
         found = []
         for place in range(start, len(sequence.tokens)):
             token = sequence.tokens[place]
             logprob = sequence.logprobs[place] if place < len(sequence.logprobs) else None
             alternatives = None
-            if wanted and scores is not None:
-                alternatives = scores.alternatives(prompt + place)
+            if scores is not None:
+                logprob = scores.logprobs[prompt + place]
+                alternatives = scores.alternatives(prompt + place) if wanted else None
             elif wanted and logprob is not None:
                 alternatives = [(token, logprob)]
             found.append(Told(id=token, logprob=logprob, alternatives=alternatives))
