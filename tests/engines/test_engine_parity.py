@@ -3,6 +3,7 @@
 `openvino` goes through a real worker; `transformers`, whose start costs seconds, is stepped in this process.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,15 @@ def test_every_end_token_of_a_list_ends_an_answer(engine, serve):
 
 
 @pytest.mark.parametrize("engine", ["openvino", "transformers"])
+def test_a_model_without_end_tokens_writes_on(engine, serve):
+    gateway = serve("mistral", engine)
+    assert gateway.capabilities.eos_token_ids == ()
+    gateway.generate(1, [5, 6, 7], max_tokens=50)
+    tokens, _, finish = gateway.answers(1)[1]
+    assert (len(tokens), finish) == (50, "length")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "transformers"])
 def test_sampling(engine, serve, reference):
     """A seed repeats, seeds differ, a narrow top_p is greedy, and reported log-probabilities are the model's own."""
     model, prompt = reference("gpt2"), list(range(10, 30))
@@ -118,6 +128,7 @@ def test_sampling(engine, serve, reference):
         2: {"temperature": 0.8, "seed": 11},
         3: {"temperature": 0.8, "seed": 12},
         4: {"temperature": 5.0, "top_p": 1e-6, "seed": 1},
+        8: {"temperature": 1e-30, "top_p": 0.5, "seed": 1},
         5: {"temperature": 0.8},
         6: {"temperature": 0.8},
         7: {},
@@ -128,7 +139,7 @@ def test_sampling(engine, serve, reference):
     assert found[1][0] == found[2][0]
     assert found[1][0] != found[3][0]
     assert found[5][0] != found[6][0]
-    assert found[4][0] == found[7][0]
+    assert found[4][0] == found[8][0] == found[7][0]
     tokens, logprobs, _ = found[1]
     after = logprobs_of(model, [*prompt, *tokens[:-1]])[len(prompt) - 1 :]
     np.testing.assert_allclose(logprobs, after[np.arange(16), tokens], atol=1e-3)
@@ -154,14 +165,22 @@ def test_drawn_tokens_follow_the_model(engine, serve, reference):
     assert np.abs(counts[kept] - expected).sum() / 2 < np.sqrt(draws * len(kept))
 
 
-def test_the_openvino_worker_imports_no_torch(artifacts, build_of, start_worker):
+def test_the_openvino_worker_imports_no_torch_and_keeps_to_its_cores(artifacts, build_of, start_worker):
     build_of("llama")
-    gateway = start_worker(artifacts("llama"), engine="openvino", **FLOAT32)
+    core = max(os.sched_getaffinity(0))
+    cores = ["--cores", str(core)]
+    gateway = start_worker(artifacts("llama"), engine="openvino", threads=2, arguments=cores, **FLOAT32)
     hello = gateway.hello()
+    gateway.generate(1, [5, 6, 7], max_tokens=20)
+    gateway.answers(1)
     gateway.score([1, 2, 3])
-    mapped = Path(f"/proc/{hello.pid}/maps").read_text()
+    process = Path(f"/proc/{hello.pid}")
+    mapped = (process / "maps").read_text()
     assert "openvino" in mapped
     assert "libtorch" not in mapped
+    threads = [int(task.name) for task in (process / "task").iterdir()]
+    assert len(threads) > 2
+    assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset({core})}
 
 
 @pytest.mark.parametrize("engine", ["openvino", "transformers"])

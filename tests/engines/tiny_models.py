@@ -20,7 +20,7 @@ _SHARED = {
 
 
 def configuration(family, **changes):
-    """Tied and untied heads, grouped and full attention, head_dim apart from hidden ÷ heads, scaled positions."""
+    """Tied and untied heads, grouped and full attention, wide heads, scaled positions, no end token or two."""
     import transformers
 
     if family == "gpt2":
@@ -37,7 +37,12 @@ def configuration(family, **changes):
     if family == "qwen3":
         own = {"tie_word_embeddings": True, "head_dim": 32}
         return transformers.Qwen3Config(**{**_SHARED, **own, **changes})
-    own = {"tie_word_embeddings": False, "sliding_window": None, "num_key_value_heads": 4}
+    own = {
+        "tie_word_embeddings": False,
+        "sliding_window": None,
+        "num_key_value_heads": 4,
+        "eos_token_id": None,
+    }
     return transformers.MistralConfig(**{**_SHARED, **own, **changes})
 
 

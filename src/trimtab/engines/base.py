@@ -17,6 +17,8 @@ from trimtab.spec.errors import UsageError
 from trimtab.spec.wire import Capabilities, Event, Submit
 
 Tokens = NDArray[np.int32]
+# Dividing logits by less than this may overflow, and draws nothing but the most probable token anyway.
+GREEDY_BELOW = 1e-3
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, eq=False):

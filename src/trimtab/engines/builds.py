@@ -38,9 +38,10 @@ def _ensure(artifact: Path, serving: ServingConfiguration, home: Path, builder: 
     if serving.engine == "mock":
         return artifact
     # What can be refused without torch is refused at once.
-    inspect(artifact)
     if serving.engine == "transformers":
         torch_dtype(serving.weight_format)
+    inspect(artifact)
+    if serving.engine == "transformers":
         return artifact
     key = digest(build_key(artifact, serving))
     return BuildCache(home).put(key, lambda folder: builder.make(artifact, serving.weight_format, folder))

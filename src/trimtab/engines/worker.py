@@ -64,11 +64,13 @@ def _read_serving(path: Path) -> ServingConfiguration:
 
 
 def _pin(cores: str) -> None:
-    """Bind this process, and so every thread it will start, to its cores. Does nothing where the system cannot."""
+    """Bind this process to its cores: threads started so far (numpy's) and all to come. Linux only."""
     if not cores or not hasattr(os, "sched_setaffinity"):
         return
     try:
-        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+        chosen = {int(core) for core in cores.split(",")}
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(thread.name), chosen)
     except (ValueError, OSError) as error:
         raise UsageError(f"cannot run on cores {cores!r}: {error}.", where="cores") from error
 

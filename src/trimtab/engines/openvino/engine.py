@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from trimtab.engines.base import EngineStatus, Score, Tokens, check_request, room_for
+from trimtab.engines.base import GREEDY_BELOW, EngineStatus, Score, Tokens, check_request, room_for
 from trimtab.engines.openvino.runtime import cache_blocks, properties
 from trimtab.engines.openvino.scorer import Chunks, compile_plainly
 from trimtab.engines.quiet import without_telemetry
@@ -38,7 +38,43 @@ class _Waiting(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     id: int
     tokens: Tokens
     config: Any
-    logprobs: bool
+
+
+class _Running:
+    """A request that GenAI has. Why it ends is told by its tokens: asking GenAI costs as much as reading them."""
+
+    __slots__ = ("ends", "handle", "id", "left", "logprobs")
+
+    def __init__(self, request: int, handle: Any, config: Any) -> None:
+        self.id, self.handle = request, handle
+        self.left, self.logprobs = config.max_new_tokens, config.logprobs > 0
+        self.ends = frozenset() if config.ignore_eos else frozenset(config.stop_token_ids)
+
+    def news(self) -> Event | None:
+        """What the last step brought; None where it brought nothing."""
+        if not self.handle.can_read():
+            return self._lost()
+        (output,) = self.handle.read().values()
+        tokens = output.generated_ids
+        if not tokens:
+            return self._lost()
+        self.left -= len(tokens)
+        finish: Finish | None = None
+        if tokens[-1] in self.ends:
+            finish = "stop"
+        elif self.left <= 0:
+            finish = "length"
+        logprobs = tuple(output.generated_log_probs) if self.logprobs else ()
+        return Event(id=self.id, tokens=tuple(tokens), logprobs=logprobs, finish=finish)
+
+    def _lost(self) -> Event | None:
+        import openvino_genai
+
+        if self.handle.get_status() == openvino_genai.GenerationStatus.RUNNING:
+            return None
+        return Event(
+            id=self.id, finish="error", error="OpenVINO gave this request up: its cache cannot hold it"
+        )
 
 
 class OpenvinoEngine:
@@ -61,20 +97,18 @@ class OpenvinoEngine:
             build, serving, properties(record.weight_format, serving.kv_precision, serving.threads)
         )
         self._waiting: deque[_Waiting] = deque()
-        self._running: dict[int, tuple[Any, bool]] = {}
+        self._running: dict[int, _Running] = {}
         self._compiled: ov.CompiledModel | None = None
         self._warm_up()
 
     def submit(self, message: Submit, tokens: Tokens) -> None:
         check_request(message, tokens, self.capabilities)
         config = self._generation_config(message, room_for(message, tokens, self.capabilities))
-        logprobs = message.sampling is not None and message.sampling.logprobs
-        self._waiting.append(_Waiting(id=message.id, tokens=tokens, config=config, logprobs=logprobs))
+        self._waiting.append(_Waiting(id=message.id, tokens=tokens, config=config))
 
     def cancel(self, request: int) -> None:
         if request in self._running:
-            handle, _ = self._running.pop(request)
-            handle.cancel()
+            self._running.pop(request).handle.cancel()
         else:
             self._waiting = deque(waiting for waiting in self._waiting if waiting.id != request)
 
@@ -86,13 +120,12 @@ class OpenvinoEngine:
             self._pipeline.step()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed in a step: {error}", where=str(self._build)) from error
-        for request, (handle, logprobs) in list(self._running.items()):
-            event = _read(request, handle, logprobs=logprobs)
-            if event is None:
-                continue
-            events.append(event)
-            if event.finish is not None:
-                del self._running[request]
+        for running in list(self._running.values()):
+            event = running.news()
+            if event is not None:
+                events.append(event)
+                if event.finish is not None:
+                    del self._running[running.id]
         return events
 
     @property
@@ -135,7 +168,7 @@ class OpenvinoEngine:
                     Event(id=waiting.id, finish="error", error=f"OpenVINO refused the request: {error}")
                 )
                 continue
-            self._running[waiting.id] = handle, waiting.logprobs
+            self._running[waiting.id] = _Running(waiting.id, handle, waiting.config)
         return refused
 
     def _generation_config(self, message: Submit, limit: int) -> openvino_genai.GenerationConfig:
@@ -146,15 +179,19 @@ class OpenvinoEngine:
             raise EngineError("a request to generate arrived without sampling settings.")
         config.max_new_tokens = limit
         config.logprobs = int(sampling.logprobs)
-        config.ignore_eos = sampling.ignore_eos or not self.capabilities.eos_token_ids
-        if not config.ignore_eos:
-            config.eos_token_id = self.capabilities.eos_token_ids[0]
-            config.stop_token_ids = set(self.capabilities.eos_token_ids)
-        config.do_sample = sampling.temperature > 0
+        self._set_ends(config, ignore=sampling.ignore_eos)
+        config.do_sample = sampling.temperature >= GREEDY_BELOW
         if config.do_sample:
             config.temperature, config.top_p = sampling.temperature, sampling.top_p
             config.top_k, config.rng_seed = _ALL_TOKENS, _seed(message)
         return config
+
+    def _set_ends(self, config: openvino_genai.GenerationConfig, *, ignore: bool) -> None:
+        """End tokens of one request. GenAI refuses a request that names none, so a model without gets one to ignore."""
+        ends = self.capabilities.eos_token_ids
+        config.ignore_eos = ignore or not ends
+        config.eos_token_id = ends[0] if ends else 0
+        config.stop_token_ids = set(ends) or {0}
 
     def _warm_up(self) -> None:
         """One short answer, so that kernels are made and memory is there before the first request."""
@@ -162,7 +199,8 @@ class OpenvinoEngine:
         import openvino_genai
 
         config = openvino_genai.GenerationConfig()
-        config.max_new_tokens, config.ignore_eos = _WARM_TOKENS, True
+        config.max_new_tokens = _WARM_TOKENS
+        self._set_ends(config, ignore=True)
         length = min(_WARM_TOKENS, self._info.context)
         self._pipeline.add_request(0, ov.Tensor(np.zeros((1, length), np.int64)), config)
         while self._pipeline.has_non_finished_requests():
@@ -204,25 +242,3 @@ def _load(build: Path, serving: ServingConfiguration, chosen: dict[str, object])
         return openvino_genai.ContinuousBatchingPipeline(str(build), scheduler, "CPU", chosen)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot load the build: {error}", where=str(build)) from error
-
-
-def _read(request: int, handle: Any, *, logprobs: bool) -> Event | None:
-    """All news of one request since the last step; None where there is none."""
-    import openvino_genai
-
-    tokens: list[int] = []
-    scores: list[float] = []
-    finish: Finish | None = None
-    while handle.can_read():
-        for output in handle.read().values():
-            tokens += output.generated_ids
-            scores += output.generated_log_probs
-            if output.finish_reason == openvino_genai.GenerationFinishReason.STOP:
-                finish = "stop"
-            elif output.finish_reason == openvino_genai.GenerationFinishReason.LENGTH:
-                finish = "length"
-    if handle.get_status() == openvino_genai.GenerationStatus.IGNORED:
-        return Event(id=request, finish="error", error="the KV cache cannot hold this request")
-    if not tokens and finish is None:
-        return None
-    return Event(id=request, tokens=tuple(tokens), logprobs=tuple(scores) if logprobs else (), finish=finish)

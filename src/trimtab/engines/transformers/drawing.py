@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from trimtab.engines.base import GREEDY_BELOW
 from trimtab.spec.wire import Sampling
 
 
@@ -13,7 +14,7 @@ def draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -
     `logits` (vocabulary,) float32 on the CPU, where the generator lives: a seed gives the same draw on any device.
     """
     logprobs = torch.log_softmax(logits, dim=-1)
-    if sampling.temperature == 0:
+    if sampling.temperature < GREEDY_BELOW:
         token = int(logits.argmax())
     else:
         weights = _nucleus(torch.softmax(logits / sampling.temperature, dim=-1), sampling.top_p)

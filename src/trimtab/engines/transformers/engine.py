@@ -160,6 +160,9 @@ class TransformersEngine:
         return self._model(input_ids=tensor, logits_to_keep=keep, **arguments).logits.float().cpu()
 
     def _say(self, stream: _Stream, logits: torch.Tensor) -> Event:
+        if not torch.isfinite(logits).all():
+            self._release(stream)
+            return Event(id=stream.id, finish="error", error="the model's logits are not finite")
         token, logprob = draw(logits, stream.sampling, stream.generator)
         stream.tokens.append(token)
         finish: Finish | None = None
