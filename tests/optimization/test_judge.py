@@ -26,7 +26,9 @@ def _point(value: float, spread: float = 0.0) -> Estimate:
     return Estimate(value=value, low=value - spread, high=value + spread)
 
 
-def _contender(name: str, *, rate: float, ratio: Estimate, speedup: float = 2.0, memory: int = 100) -> Contender:
+def _contender(
+    name: str, *, rate: float, ratio: Estimate, speedup: float = 2.0, memory: int = 100
+) -> Contender:
     loads = tuple(
         Load(
             concurrency=level,

@@ -22,7 +22,7 @@ from trimtab.spec.recipe import Recipe
 from trimtab.spec.units import format_count
 
 # What measuring, proving and publishing take after training on a small machine; kept out of the training budget.
-RESERVE_SECONDS = 150.0
+RESERVE_SECONDS = 180.0
 # A teacher's forward pass against a whole training step of it (one part forward, two backward).
 FORWARD_SHARE = 1 / 3
 # Share of cross-entropy in the loss: with text beside the teacher, a student may pass a teacher that is not done.

@@ -110,6 +110,7 @@ def time_candidates(
     rows += [Subject(name=c.name, role="candidate", folder=c.folder, serving=serving(best)) for c in made]
 
     def measure() -> dict[str, float]:
+        on_event(Event(stage="build the shapes", fraction=0.0, note=f"{len(rows)} builds"))
         return time_quickly(rows, recipe.traffic, home, load_events("time the shapes", on_event))
 
     speedups = workspace.step("quick-speed", dict[str, float], measure)
