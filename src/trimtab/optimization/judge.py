@@ -1,6 +1,6 @@
 """From measurements to a decision: gates, the Pareto front, the winner and a reason for every loser. Pure.
 
-The bad end of each 95 % interval decides. Quality is held against the better of baseline and control, so that a
+The bad end of the 95 % interval decides on quality, the median over rounds on speed. Quality is held against the better of baseline and control, so that a
 candidate is never praised for training that the baseline was denied.
 """
 
@@ -54,7 +54,7 @@ class _Limit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _limits(recipe: Recipe, contender: Contender) -> list[_Limit]:
-    """Every limit that the recipe sets, against the bad end of what was measured."""
+    """Every limit that the recipe sets, against what was measured."""
     slo, load = recipe.slo, load_at(contender.candidate, recipe.traffic.concurrency)
     speed, quality = contender.candidate.speed, contender.candidate.quality
     limits = [_at_least("quality.retain", 1 / contender.quality_ratio.high, recipe.quality.retain, _percent)]
@@ -67,10 +67,10 @@ def _limits(recipe: Recipe, contender: Contender) -> list[_Limit]:
     if slo.memory is not None and speed is not None:
         limits.append(_at_most("slo.memory", speed.memory_bytes, slo.memory, format_bytes))
     if slo.tokens_per_second is not None:
-        low = load.tokens_per_second.low
-        limits.append(_at_least("slo.tokens_per_second", low, slo.tokens_per_second, "{:.4g}".format))
+        rate = load.tokens_per_second.value
+        limits.append(_at_least("slo.tokens_per_second", rate, slo.tokens_per_second, "{:.4g}".format))
     if slo.speedup is not None:
-        limits.append(_at_least("slo.speedup", contender.speedup.low, slo.speedup, "{:.3g}".format))
+        limits.append(_at_least("slo.speedup", contender.speedup.value, slo.speedup, "{:.3g}".format))
     return limits
 
 
@@ -85,7 +85,7 @@ def _at_most(key: str, value: float, limit: float, show) -> _Limit:  # noqa: ANN
 
 
 def _at_least(key: str, value: float, limit: float, show) -> _Limit:  # noqa: ANN001 - any formatter
-    text = f"{key} is {show(value)} at the bad end of its interval, {show(limit)} is asked"
+    text = f"{key} is {show(value)}, {show(limit)} is asked"
     return _Limit(key=key, text=text, holds=value >= limit, excess=limit / value, level=show(value))
 
 

@@ -29,7 +29,7 @@ from trimtab.stats import paired
 MODEL, AGAIN = "model", "baseline, again"
 CHOICE_ROUNDS, CLAIM_ROUNDS = 3, paired.CLAIM_ROUNDS
 # Enough waves that a round of the fastest row lasts a few tenths of a second.
-WAVES = 2
+WAVES, FEWEST = 2, 3
 OnLoad = Callable[[LoadEvent], None]
 Rows = Mapping[str, tuple[Path, ServingConfiguration]]
 
@@ -102,7 +102,7 @@ def _measure(
         output_tokens=traffic.output_tokens,
         vocabulary_size=vocabulary,
         concurrencies=concurrencies,
-        requests={level: max(4, WAVES * level) for level in concurrencies},
+        requests={level: max(FEWEST, WAVES * level) for level in concurrencies},
         rounds=rounds,
         on_event=on_load,
     )

@@ -93,9 +93,9 @@ class OpenvinoEngine:
             max_batch=serving.max_batch,
         )
         without_telemetry()
-        self._pipeline = _load(
-            build, serving, properties(record.weight_format, serving.kv_precision, serving.threads)
-        )
+        chosen = properties(record.weight_format, serving.kv_precision, serving.threads)
+        # By default GenAI draws with a thread a core of the machine, which on a pinned worker only trade places.
+        self._pipeline = _load(build, serving, chosen | {"sampler_num_threads": serving.threads})
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[int, _Running] = {}
         self._compiled: ov.CompiledModel | None = None
