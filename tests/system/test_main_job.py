@@ -121,9 +121,9 @@ def test_the_winner_is_served_to_the_official_client(job: tuple[Path, dict]) -> 
             streamed = "".join(chunk.choices[0].text for chunk in chunks if chunk.choices)
         assert streamed == whole.choices[0].text
         assert whole.usage.completion_tokens <= 12
-        with openai.OpenAI(base_url=f"{url}/v1", api_key="tt_wrong_key", max_retries=0) as stranger:
-            with pytest.raises(openai.AuthenticationError):
-                stranger.models.list()
+        stranger = openai.OpenAI(base_url=f"{url}/v1", api_key="tt_wrong_key", max_retries=0)
+        with stranger, pytest.raises(openai.AuthenticationError):
+            stranger.models.list()
     finally:
         service.send_signal(signal.SIGTERM)
         assert service.wait(timeout=60) == 0

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from trimtab.optimization.recovery import FORWARD_SHARE, RESERVE_SECONDS
-from trimtab.optimization.shaping import MOST_SHAPES, USUAL_SPEEDUP
+from trimtab.optimization.shaping import MOST_SHAPES, aim
 from trimtab.optimization.training import DEFAULT_SECONDS
 from trimtab.spec.recipe import Architecture, Recipe
 
@@ -65,7 +65,7 @@ def forecast(recipe: Recipe, weights: int, rate: float) -> list[Stage]:
     if extra == "auto":
         seconds = max(0.0, recipe.budget.time - before - RESERVE_SECONDS)
     else:
-        cost = 1 + recipe.search.finalists * (FORWARD_SHARE + 1 / (recipe.slo.speedup or USUAL_SPEEDUP))
+        cost = 1 + recipe.search.finalists * (FORWARD_SHARE + 1 / aim(recipe))
         seconds = extra * cost / tokens_per_second
     stages.append(Stage(name="control and distillation", seconds=seconds))
     return [*stages, Stage(name="measure and prove", seconds=RESERVE_SECONDS)]

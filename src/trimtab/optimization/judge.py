@@ -1,7 +1,7 @@
 """From measurements to a decision: gates, the Pareto front, the winner and a reason for every loser. Pure.
 
-The bad end of the 95 % interval decides on quality, the median over rounds on speed. Quality is held against the better of baseline and control, so that a
-candidate is never praised for training that the baseline was denied.
+On quality the bad end of the 95 % interval decides, on speed the median over rounds. Quality is held against the
+better of baseline and control, so that a candidate is never praised for training that the baseline was denied.
 """
 
 from __future__ import annotations

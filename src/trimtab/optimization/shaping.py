@@ -24,9 +24,7 @@ from trimtab.spec.serving import WeightFormat
 
 CALIBRATION_TOKENS = 16_384
 # A grid is thinned to this many shapes by decode cost before any of them is cut.
-MOST_SHAPES = 5
-# How much faster than asked a shape must look in the quick timing, which has few rounds.
-MARGIN = 1.1
+MOST_SHAPES = 4
 # Without a limit on speed: halving the work is about what can be recovered in one go (Minitron's advice).
 USUAL_SPEEDUP = 2.0
 
@@ -65,7 +63,7 @@ def cut_candidates(
     tokens = calibration[spread(len(calibration), CALIBRATION_TOKENS // length)]
     order = workspace.step("removal-order", list[int], lambda: removal_order(baseline.path, tokens))
     info = baseline.info
-    grid = _thin(shapes(info, order, methods=recipe.search.methods, most=_most(recipe)))
+    grid = _thin(shapes(info, order, methods=recipe.search.methods, most=1 / aim(recipe)))
     made = []
     for number, shape in enumerate(grid):
         name = shape_name(shape)
@@ -86,9 +84,9 @@ def cut_candidates(
     return made
 
 
-def _most(recipe: Recipe) -> float:
-    """The largest relative decode cost that is of use: bits and shape together must reach the limit on speed."""
-    return min(1.0, 1.2 / (recipe.slo.speedup or USUAL_SPEEDUP))
+def aim(recipe: Recipe) -> float:
+    """The speed-up that shapes are chosen for."""
+    return recipe.search.speedup or recipe.slo.speedup or USUAL_SPEEDUP
 
 
 def _thin(grid: Sequence[Shape]) -> list[Shape]:
@@ -118,14 +116,11 @@ def time_candidates(
 
 
 def choose_finalists(recipe: Recipe, timed: Sequence[Shaped]) -> list[Shaped]:
-    """Of the shapes that look fast enough, those that lost least; if none does, the fastest. Pure.
+    """Of the shapes that look fast enough those that lost least, then the fastest of the others. Pure.
 
-    "Fast enough" is with a margin for the few rounds of the quick timing, else without. "Lost least" is held-out
-    perplexity after the refit, before any training.
+    "Lost least" is held-out perplexity after the refit, before any training.
     """
-    wanted = recipe.slo.speedup or USUAL_SPEEDUP
-    for margin in (MARGIN, 1.0):
-        fast = [c for c in timed if c.speedup >= wanted * margin]
-        if fast:
-            return sorted(fast, key=lambda c: c.report.perplexity)[: recipe.search.finalists]
-    return sorted(timed, key=lambda c: -c.speedup)[: recipe.search.finalists]
+    wanted = aim(recipe)
+    fast = sorted((c for c in timed if c.speedup >= wanted), key=lambda c: c.report.perplexity)
+    others = sorted((c for c in timed if c.speedup < wanted), key=lambda c: -c.speedup)
+    return [*fast, *others][: recipe.search.finalists]

@@ -147,12 +147,16 @@ class Traffic(_Part):
 
 
 class Search(_Part):
-    """How wide to look. `distill_tokens: 0` is the tier without training: bits and serving configuration only."""
+    """How wide to look. `distill_tokens: 0` is the tier without training: bits and serving configuration only.
+
+    `speedup` is what shapes are chosen for (default: the service level's, else 2); it is an aim, not a limit.
+    """
 
     methods: Literal["auto"] | list[Literal["depth", "width", "kv_groups", "int8", "int4"]] = "auto"
     engines: Literal["auto"] | list[Literal["openvino", "transformers"]] = "auto"
     distill_tokens: Count | Literal["auto"] = Field(default="auto", union_mode="left_to_right")
     finalists: int = Field(default=1, ge=1, le=16)
+    speedup: float | None = Field(default=None, gt=1, le=100)
     from_scratch: bool = False
 
 

@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath
 import msgspec
 from sqlalchemy import Connection
 
-from trimtab.spec.version import __version__
 from trimtab.spec.artifact import PASSPORT, Passport, content_part, file_digest, manifest_digest
 from trimtab.spec.artifact import files as artifact_files
 from trimtab.spec.errors import IntegrityError, ModelError, NotFoundError, RefusedError, UsageError
 from trimtab.spec.ids import Reference, check_name, parse_reference
+from trimtab.spec.version import __version__
 from trimtab.store import intake, signing
 from trimtab.store.builds import BuildCache
 from trimtab.store.catalogue import Catalogue, folders_in_use, record_folder

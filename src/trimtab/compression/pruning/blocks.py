@@ -113,7 +113,7 @@ class Blocks:
     def nll(self, hidden: Tensor, tokens: Tensor) -> float:
         """Sum in nats over tokens 1 … length-1 of each window, from what leaves the last block."""
         normed = self._model.get_submodule(self._family.final_norm)(hidden[:, :-1])
-        logits = self._model.get_output_embeddings()(normed)
+        logits = self._model.get_output_embeddings()(normed)  # pyrefly: ignore[not-callable]
         return float(functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum"))
 
     @torch.no_grad()

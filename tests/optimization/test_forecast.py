@@ -1,0 +1,34 @@
+from trimtab.cli.demo import demo_recipe
+from trimtab.optimization.forecast import forecast, matrix_rate, parameters
+from trimtab.spec.recipe import Architecture, Recipe
+
+FOLDER = """
+version: 1
+name: it
+model: some-model
+data: {test: {text: t.txt}}
+search: {distill_tokens: 0}
+"""
+
+
+def test_a_run_without_training_has_no_training_in_its_forecast() -> None:
+    stages = forecast(Recipe.parse(FOLDER), 1_000_000, 1e11)
+    assert [stage.name for stage in stages] == ["prepare", "measure and prove"]
+
+
+def test_a_slower_machine_takes_longer() -> None:
+    recipe = demo_recipe()
+    quick, slow = (sum(s.seconds for s in forecast(recipe, 6_000_000, rate)) for rate in (2e11, 5e10))
+    assert slow > quick
+
+
+def test_parameters_are_those_of_the_architecture() -> None:
+    shape = Architecture(
+        architecture="llama", layers=2, hidden=64, heads=4, kv_heads=2, ffn=128, vocabulary=400
+    )
+    # Per layer: q and o 64 · 64, k and v 64 · 32, three FFN matrices 64 · 128; and the tied head.
+    assert parameters(shape) == 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128) + 400 * 64
+
+
+def test_the_matrix_rate_is_that_of_a_computer() -> None:
+    assert 1e8 < matrix_rate() < 1e15
