@@ -22,7 +22,7 @@ from trimtab.spec.measures import Estimate, Quality
 from trimtab.spec.serving import ServingConfiguration
 
 # Tokens of the test split that are scored, spread evenly over it: a few thousand windows settle a perplexity.
-MOST_TOKENS = 40_960
+MOST_TOKENS = 32_768
 
 
 class Qualities(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,9 +27,9 @@ from trimtab.spec.serving import ServingConfiguration
 from trimtab.stats import paired
 
 MODEL, AGAIN = "model", "baseline, again"
-CHOICE_ROUNDS, CLAIM_ROUNDS = 3, paired.CLAIM_ROUNDS
+CHOICE_ROUNDS, CLAIM_ROUNDS = 2, paired.CLAIM_ROUNDS
 # Enough waves that a round of the fastest row lasts a few tenths of a second.
-WAVES, FEWEST = 3, 3
+WAVES, FEWEST = 2, 3
 OnLoad = Callable[[LoadEvent], None]
 Rows = Mapping[str, tuple[Path, ServingConfiguration]]
 
