@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
+
 from trimtab.cli.console import stages
 from trimtab.cli.optimize import show, show_forecast
 from trimtab.optimization.run import optimize
@@ -35,8 +37,9 @@ def main() -> int:
             verdict = optimize(recipe, on_event=on_event)
         run = Path(verdict.run)
         RESULTS.mkdir(parents=True, exist_ok=True)
-        for name in ("verdict.json", "report.html"):
-            shutil.copy(run / name, RESULTS / f"reference{Path(name).suffix}")
+        # The run's folder is gone afterwards, and a machine's paths are nobody's business.
+        msgspec.structs.replace(verdict, run="").save(RESULTS / "reference.json")
+        shutil.copy(run / "report.html", RESULTS / "reference.html")
         show(verdict)
     print(
         f"took {format_duration(time.monotonic() - began)}; kept in {RESULTS.relative_to(ROOT)}/",
