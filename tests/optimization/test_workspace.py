@@ -57,6 +57,15 @@ def test_another_recipe_is_another_run_and_comments_do_not_count(tmp_path: Path)
     assert run_folder(Recipe.parse(RECIPE + "objective: memory\n"), tmp_path) != same
 
 
+def test_a_folder_of_another_run_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    with Workspace(Recipe.parse(RECIPE), tmp_path / "run", tmp_path) as workspace:
+        workspace.step("it", int, lambda: 1)
+    with pytest.raises(RefusedError, match="another recipe"):
+        Workspace(Recipe.parse(RECIPE + "objective: memory\n"), tmp_path / "run", tmp_path)
+    with Workspace(Recipe.parse(RECIPE), tmp_path / "run", tmp_path) as workspace:
+        assert workspace.step("it", int, lambda: 2) == 1
+
+
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", HOLDER, str(tmp_path / "run"), RECIPE]
     holder = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)

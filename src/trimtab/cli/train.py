@@ -65,7 +65,7 @@ def _train(
 ) -> tuple[Path, Training]:
     """A model from its architecture, or the recipe's model trained on."""
     from trimtab.optimization.baseline import locate, prepare_data, take_baseline
-    from trimtab.optimization.training import Trainer, Training
+    from trimtab.optimization.training import TRAINED_ALREADY, Trainer, Training
     from trimtab.spec.recipe import Parallel
     from trimtab.store.store import Store
 
@@ -81,7 +81,7 @@ def _train(
                 return baseline.path, baseline.trained
         else:
             folder = workspace.folder / "models" / "trained"
-            job = trainer.job(ready, folder, trainer.length(ready))
+            job = trainer.job(ready, folder, trainer.length(ready), schedule=TRAINED_ALREADY)
             return folder, workspace.step(
                 "trained", Training, lambda: trainer.train("the model", job, on_event)
             )

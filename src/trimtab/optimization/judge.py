@@ -6,7 +6,7 @@ better of baseline and control, so that a candidate is never praised for trainin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -78,13 +78,13 @@ def _percent(fraction: float) -> str:
     return f"{fraction:.1%}"
 
 
-def _at_most(key: str, value: float, limit: float, show) -> _Limit:  # noqa: ANN001 - any formatter
+def _at_most(key: str, value: float, limit: float, show: Callable[[float], str]) -> _Limit:
     text = f"{key} is {show(value)}, the limit is {show(limit)}"
     excess = value / limit if limit else float("inf")
     return _Limit(key=key, text=text, holds=value <= limit, excess=excess, level=show(value))
 
 
-def _at_least(key: str, value: float, limit: float, show) -> _Limit:  # noqa: ANN001 - any formatter
+def _at_least(key: str, value: float, limit: float, show: Callable[[float], str]) -> _Limit:
     text = f"{key} is {show(value)}, {show(limit)} is asked"
     return _Limit(key=key, text=text, holds=value >= limit, excess=limit / value, level=show(value))
 

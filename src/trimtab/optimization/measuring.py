@@ -8,6 +8,7 @@ import msgspec
 
 from trimtab.data.prepared import Prepared
 from trimtab.engines.builds import ensure_builds
+from trimtab.models.info import inspect
 from trimtab.optimization.quality import Qualities, measure_quality
 from trimtab.optimization.speed import Speeds, choose_plans, load_events, measure_speeds
 from trimtab.optimization.subject import Subject
@@ -49,7 +50,7 @@ def measure_all(
             loaded, plans, recipe.traffic, store.home, load_events("measure under load", on_event)
         ),
     )
-    length = min(recipe.training.sequence_length, _context(subjects[0]))
+    length = min(recipe.training.sequence_length, inspect(subjects[0].path).context)
     qualities = workspace.step(
         "quality",
         Qualities,
@@ -62,9 +63,3 @@ def measure_all(
         ),
     )
     return Measurements(subjects=tuple(subjects), speeds=speeds, qualities=qualities)
-
-
-def _context(subject: Subject) -> int:
-    from trimtab.models.info import inspect
-
-    return inspect(subject.path).context

@@ -19,6 +19,7 @@ from trimtab.spec.recipe import Architecture, Recipe
 from trimtab.spec.verdict import Candidate, Interval, Verdict, Winner
 from trimtab.spec.version import __version__
 from trimtab.store.store import Store
+from trimtab.store.version import Version
 
 CONTENDING = ("candidate", "int8_only")
 BASELINE_ALIAS = "baseline"
@@ -114,20 +115,28 @@ def _publish(
     if isinstance(recipe.model, Architecture):
         # It exists nowhere else, and a rollback needs something to go back to. The winner comes after: it is newest.
         first = next(c for c in candidates.values() if c.role == "baseline")
-        publish(
-            store,
-            workspace,
-            recipe.name,
-            baseline.path,
-            first,
-            parent=None,
-            aliases=(BASELINE_ALIAS,),
-            **common,
+        workspace.step(
+            "published-baseline",
+            Version,
+            lambda: publish(
+                store,
+                workspace,
+                recipe.name,
+                baseline.path,
+                first,
+                parent=None,
+                aliases=(BASELINE_ALIAS,),
+                **common,
+            ),
         )
     subject = next(s for s in measured.subjects if s.name == decision.winner)
     candidate = candidates[decision.winner]
     parent = baseline.content_digest
-    version = publish(store, workspace, recipe.name, subject.path, candidate, parent=parent, **common)
+    version = workspace.step(
+        "published-winner",
+        Version,
+        lambda: publish(store, workspace, recipe.name, subject.path, candidate, parent=parent, **common),
+    )
     return _winner(recipe, candidate, version.version, candidates, measured)
 
 

@@ -39,7 +39,7 @@ class Qualities(msgspec.Struct, frozen=True, kw_only=True):
     resampled: str
 
 
-def test_windows(data: Prepared, length: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def scored_windows(data: Prepared, length: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Non-overlapping windows and their files, at most `MOST_TOKENS`, evenly spread."""
     windows, files = data.windows("test", length)
     chosen = spread(len(windows), MOST_TOKENS // length)
@@ -54,7 +54,7 @@ def measure_quality(
     on_progress: Callable[[float], None] | None = None,
 ) -> Qualities:
     """Score every row's build on the same windows. Expects one row of role baseline."""
-    windows, files = test_windows(data, length)
+    windows, files = scored_windows(data, length)
     threads = len(usable_cores())
     baseline = next(s for s in subjects if s.role == "baseline")
     reference = scorer(

@@ -16,7 +16,7 @@ import msgspec
 from trimtab.models.create import create_like
 from trimtab.optimization.baseline import Baseline
 from trimtab.optimization.shaping import Shaped
-from trimtab.optimization.training import Schedule, Trainer, Training
+from trimtab.optimization.training import TRAINED_ALREADY, Schedule, Trainer, Training
 from trimtab.optimization.workspace import OnEvent, Workspace
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.units import format_count
@@ -28,9 +28,7 @@ FORWARD_SHARE = 1 / 3
 # Share of cross-entropy in the loss: with text beside the teacher, a student may pass a teacher that is not done.
 CROSS_ENTROPY_WEIGHT = 0.5
 FEWEST_STEPS = 20
-# A trained model is hurt by the rates it began with. Of those tried, these were best for each (docs/log.md): the
-# control gets its own best, or it would be no control.
-CONTROL_SCHEDULE = Schedule(matrices=0.4, embeddings=0.15, decay=1.0)
+# Of those tried, best for a cut model under a teacher (docs/log.md).
 STUDENT_SCHEDULE = Schedule(matrices=0.8, embeddings=0.25, decay=1.0)
 SCRATCH_SEED = 1
 
@@ -106,7 +104,7 @@ def recover(
 
     def control() -> Recovered:
         output = models / "control"
-        job = trainer.job(baseline.path, output, tokens, start_sequence=start, schedule=CONTROL_SCHEDULE)
+        job = trainer.job(baseline.path, output, tokens, start_sequence=start, schedule=TRAINED_ALREADY)
         trained = trainer.train("control", job, on_event)
         words = (f"trained on for {format_count(trained.tokens)} tokens",)
         return Recovered(name="control", folder=str(output), trained=trained, steps=words)

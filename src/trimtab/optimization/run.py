@@ -14,6 +14,7 @@ from trimtab.data.prepared import Prepared
 from trimtab.optimization.baseline import Baseline, locate, prepare_data, take_baseline
 from trimtab.optimization.measuring import measure_all
 from trimtab.optimization.proving import prove
+from trimtab.optimization.publishing import attach_records
 from trimtab.optimization.recovery import extra_tokens, recover, train_from_scratch
 from trimtab.optimization.report.page import write_report
 from trimtab.optimization.rows import rows
@@ -47,11 +48,9 @@ def optimize(
             search = look(recipe, workspace, store, baseline, data, trainer, began, report)
         measured = measure_all(recipe, workspace, store, rows(recipe, baseline, search), data, report)
         verdict = prove(recipe, workspace, store, baseline, measured, data, time.monotonic() - began)
-        workspace.conclude(verdict, lambda path: write_report(path, verdict, curves(baseline, search)))
-        if verdict.winner is not None:
-            published = f"{verdict.winner.name}@{verdict.winner.version}"
-            for record in ("verdict.json", "report.html"):
-                store.attach(published, record, workspace.folder / record)
+        write_report(workspace.folder / "report.html", verdict, curves(baseline, search))
+        attach_records(store, workspace, verdict)
+        workspace.conclude(verdict)
     return verdict
 
 

@@ -36,6 +36,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FROM_NOTHING = Schedule()
+# A trained model is hurt by the rates it began with; of those tried, this was best for training on (docs/log.md).
+TRAINED_ALREADY = Schedule(matrices=0.4, embeddings=0.15, decay=1.0)
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,17 +37,21 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 OnEvent = Callable[[Event], None]
 
 
+def _identity(recipe: Recipe) -> str:
+    """Digest of what makes a run this one: the recipe, this version and this machine."""
+    return digest((recipe.digest(), __version__, this_machine()))
+
+
 def run_folder(recipe: Recipe, home: Path) -> Path:
     """`$TRIMTAB_HOME/runs/NAME-DIGEST` of this recipe, this version and this machine."""
-    identity = digest((recipe.digest(), __version__, this_machine()))
-    return home / "runs" / f"{recipe.name}-{identity[:12]}"
+    return home / "runs" / f"{recipe.name}-{_identity(recipe)[:12]}"
 
 
 class Workspace:
     """The folder of one run, locked against a second process."""
 
     def __init__(self, recipe: Recipe, folder: Path | None, home: Path) -> None:
-        """Raises `RefusedError` while another process works on the same run."""
+        """Raises `RefusedError` while another process works on the same run, or where `folder` holds another run."""
         self.folder = (folder or run_folder(recipe, home)).resolve()
         (self.folder / "results").mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / "lock").open("a+")
@@ -60,7 +64,20 @@ class Workspace:
                 where=str(self.folder),
                 remedy="Wait for it, or stop it.",
             ) from error
+        self._claim(recipe)
+
+    def _claim(self, recipe: Recipe) -> None:
+        """Another recipe's steps must never pass for this one's."""
+        path, identity = self.folder / "identity", _identity(recipe)
+        if path.exists() and path.read_text(encoding="utf-8") != identity:
+            self._lock.close()
+            raise RefusedError(
+                "this folder holds a run of another recipe, version or machine.",
+                where=str(self.folder),
+                remedy="Give an --output of its own, or none.",
+            )
         (self.folder / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+        path.write_text(identity, encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -76,9 +93,8 @@ class Workspace:
         path = self.folder / "verdict.json"
         return Verdict.load(path) if path.exists() else None
 
-    def conclude(self, verdict: Verdict, write_report: Callable[[Path], object]) -> None:
-        """Report, then verdict (which ends the run), then free what only a resumption would need."""
-        write_report(self.folder / "report.html")
+    def conclude(self, verdict: Verdict) -> None:
+        """Write the verdict, which ends the run, and free what only a resumption would need."""
         verdict.save(self.folder / "verdict.json")
         for name in ("checkpoints", "publish"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
