@@ -66,14 +66,14 @@ def _train(
     """A model from its architecture, or the recipe's model trained on."""
     from trimtab.optimization.baseline import locate, prepare_data, take_baseline
     from trimtab.optimization.training import TRAINED_ALREADY, Trainer, Training
-    from trimtab.spec.recipe import Parallel
+    from trimtab.spec.layout import Layout
     from trimtab.store.store import Store
 
     ready = locate(recipe, Store())
     data = prepare_data(recipe, workspace, ready)
     if processes is not None:
         # How the work is shared is no part of what is asked, so the run stays the same one.
-        recipe = recipe.model_copy(update={"parallel": Parallel(data=processes)})
+        recipe = recipe.model_copy(update={"parallel": Layout(data=processes)})
     with Trainer(recipe, workspace, data) as trainer:
         if ready is None:
             baseline = take_baseline(recipe, workspace, data, None, trainer, on_event)

@@ -56,7 +56,7 @@ def layout_of(recipe: Recipe) -> Layout:
     """The recipe's, or one process a core that may be used, two at most: beyond that a planner must choose."""
     if recipe.parallel == "auto":
         return Layout(data=min(2, len(usable_cores())))
-    return Layout(data=recipe.parallel.data)
+    return recipe.parallel
 
 
 class Trainer:

@@ -23,7 +23,7 @@ from typing import IO, Any, Self
 from trimtab.parallel.lines import Done, Failed, Job, Line, News, Stop, decode_up, encode
 from trimtab.parallel.tasks import TaskName
 from trimtab.spec import processes
-from trimtab.spec.errors import EngineError, TrimtabError
+from trimtab.spec.errors import EngineError, TrimtabError, UsageError
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 
@@ -36,7 +36,12 @@ def launch(layout: Layout, *, threads: int | None = None) -> Group:
     """Start `layout.world` ranks of `threads` threads each (default: the usable cores, shared): a context.
 
     Returns at once; the ranks import while the caller goes on, and the first `run` waits for them.
+    Raises `UsageError` for a layout that is planned but cannot be run yet.
     """
+    if layout.world != layout.data or layout.zero:
+        raise UsageError(
+            f"{layout} cannot be trained yet.", where="parallel", remedy="Use data-parallel: data=N."
+        )
     return Group(layout.world, threads or max(1, len(usable_cores()) // layout.world))
 
 

@@ -1,50 +1,135 @@
-"""How a model is split over devices: the record in a recipe's `parallel:` and in `--layout`."""
+"""How a model is split over devices: the one record of a recipe's `parallel:`, of `--layout` and of plans."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 import msgspec
 
 from trimtab.spec.errors import UsageError
 
+Schedule = Literal["gpipe", "1f1b", "interleaved", "zero_bubble"]
+Recompute = Literal["none", "selective", "full"]
+
+_SWITCHES = {"on": True, "off": False, True: True, False: False}
+_WORDS = {"schedule": get_args(Schedule), "recompute": get_args(Recompute)}
+
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`data` processes each hold the whole model and a share of every batch. What is not named takes the least."""
+    """What is not named takes the least: sizes 1, switches off.
+
+    Sizes of the axes of the device mesh, whose product is `world`:
+    `data` replicas; `shard` ranks that share parameters, gradients and optimizer state (FSDP; with `data` > 1
+    it is hybrid); `context` ranks that share a sequence; `tensor` ranks that share every layer; `pipeline`
+    stages. The rest says how:
+    `reshard` frees gathered parameters after the forward pass (ZeRO-3, else ZeRO-2); `zero` shares over `data`
+    the optimizer state (1) and gradients (2); `sequence` splits activations between the tensor-parallel
+    layers; `virtual` stages per rank; `micro_batch` sequences per forward pass (None: not chosen, which plans
+    read as 1, and training as all of a rank's share); `recompute` activations in the backward pass.
+    """
 
     data: int = 1
+    shard: int = 1
+    reshard: bool = False
+    zero: int = 0
+    tensor: int = 1
+    sequence: bool = False
+    pipeline: int = 1
+    virtual: int = 1
+    schedule: Schedule = "1f1b"
+    context: int = 1
+    micro_batch: int | None = None
+    recompute: Recompute = "none"
 
     @property
     def world(self) -> int:
-        """Number of processes."""
-        return self.data
+        """Number of processes, one to a device."""
+        return self.data * self.shard * self.context * self.tensor * self.pipeline
 
     def __str__(self) -> str:
-        return f"data={self.data}"
+        """As `parse_layout` reads it: what is not the default, or `data=1`."""
+        named = []
+        for key, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
+            value = getattr(self, key)
+            if value != default:
+                named.append(f"{key}={('on' if value else 'off') if isinstance(value, bool) else value}")
+        return ",".join(named) or "data=1"
+
+
+def parse_layout(text: str, *, where: str = "layout") -> Layout:
+    """`data=2,tensor=4,sequence=on` → Layout. Raises `UsageError` naming the key and what it takes."""
+    values: dict[str, object] = {}
+    for item in text.split(","):
+        key, _, value = item.strip().partition("=")
+        if key in values:
+            raise UsageError(f"{key} is written twice.", where=where, remedy="Keep one of the two.")
+        values[key] = int(value) if re.fullmatch("[0-9]{1,9}", value) else value
+    return layout_from(values, where=where)
+
+
+def layout_from(values: Mapping[str, object], *, where: str = "layout") -> Layout:
+    """A mapping of a recipe or a JSON file → Layout, checked. Raises `UsageError`."""
+    checked = {key: _value(key, value, where) for key, value in values.items()}
+    return check_layout(msgspec.convert(checked, Layout), where=where)
+
+
+def _value(key: str, value: object, where: str) -> object:
+    if key not in Layout.__struct_fields__:
+        near = difflib.get_close_matches(key, Layout.__struct_fields__, n=1)
+        remedy = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(Layout.__struct_fields__)}."
+        raise UsageError(f"{key!r} is no key of a layout.", where=where, remedy=remedy)
+    if key in ("reshard", "sequence"):
+        if isinstance(value, str | bool) and value in _SWITCHES:
+            return _SWITCHES[value]
+        raise UsageError(f"{key}={value} is no switch.", where=where, remedy="Use on or off.")
+    if key in _WORDS:
+        if value in _WORDS[key]:
+            return value
+        raise UsageError(f"{key}={value} is unknown.", where=where, remedy=f"Use {', '.join(_WORDS[key])}.")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise UsageError(f"{key}={value!r} is not a whole number.", where=where, remedy=f"Such as {key}=2.")
 
 
 def check_layout(layout: Layout, *, where: str) -> Layout:
-    if layout.data < 1:
+    """Raises `UsageError` for what no model could run; what a given model cannot is said where it is known."""
+    for key in ("data", "shard", "tensor", "pipeline", "virtual", "context"):
+        if not 1 <= getattr(layout, key) <= 1_000_000:
+            raise UsageError(
+                f"{key}={getattr(layout, key)} is not a number of processes.",
+                where=where,
+                remedy="Use 1 or more.",
+            )
+    if layout.micro_batch is not None and layout.micro_batch < 1:
+        raise UsageError("micro_batch counts sequences.", where=where, remedy="Use 1 or more.")
+    if not 0 <= layout.zero <= 2:
         raise UsageError(
-            f"data={layout.data} is not a number of processes.", where=where, remedy="Use 1 or more."
+            f"zero={layout.zero}: optimizer state (1) and gradients (2) are shared over data.",
+            where=where,
+            remedy="To share parameters too (stage 3), use shard=N,reshard=on.",
         )
+    for key, needs in (("reshard", "shard"), ("sequence", "tensor")):
+        if getattr(layout, key) and getattr(layout, needs) == 1:
+            raise UsageError(f"{key}=on needs {needs} above 1.", where=where, remedy=f"Such as {needs}=2.")
+    _check_stages(layout, where)
     return layout
 
 
-def parse_layout(text: str) -> Layout:
-    """`data=2` → Layout. Raises `UsageError` for unknown keys and values that are not whole numbers."""
-    values: dict[str, int] = {}
-    for item in text.split(","):
-        key, _, value = item.partition("=")
-        if key not in Layout.__struct_fields__:
-            raise UsageError(
-                f"{key!r} is no key of a layout.",
-                where="layout",
-                remedy=f"Known: {', '.join(Layout.__struct_fields__)}.",
-            )
-        if not re.fullmatch("[0-9]{1,9}", value):
-            raise UsageError(
-                f"{key}={value!r} is not a whole number.", where="layout", remedy="Such as data=2."
-            )
-        values[key] = int(value)
-    return check_layout(Layout(**values), where="layout")
+def _check_stages(layout: Layout, where: str) -> None:
+    if layout.virtual > 1 and layout.pipeline == 1:
+        raise UsageError(
+            "virtual stages divide a pipeline.", where=where, remedy="Use pipeline=2 or more, or virtual=1."
+        )
+    if layout.virtual > 1 and layout.schedule in ("gpipe", "1f1b"):
+        raise UsageError(
+            f"schedule={layout.schedule} has one stage a rank.",
+            where=where,
+            remedy="Use schedule=interleaved or zero_bubble with virtual stages.",
+        )
+    if layout.schedule == "interleaved" and layout.pipeline > 1 and layout.virtual == 1:
+        raise UsageError(
+            "schedule=interleaved needs two or more stages a rank.", where=where, remedy="Add virtual=2."
+        )

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    model_validator,
+)
 
 from trimtab.spec import units
-from trimtab.spec.errors import RecipeError
+from trimtab.spec.errors import RecipeError, UsageError
 from trimtab.spec.ids import NAME
+from trimtab.spec.layout import Layout, layout_from, parse_layout
 from trimtab.spec.recipe_yaml import Document, KeyPath
 
 Duration = Annotated[float, BeforeValidator(units.parse_duration)]
@@ -21,6 +31,29 @@ Bytes = Annotated[int, BeforeValidator(units.parse_bytes)]
 Fraction = Annotated[float, BeforeValidator(units.parse_fraction), Field(gt=0, le=1)]
 Count = Annotated[int, BeforeValidator(units.parse_count)]
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+
+
+def _layout(value: object) -> Layout | Literal["auto"]:
+    """`auto`, a mapping, or text as `--layout` takes it."""
+    if value == "auto":
+        return "auto"
+    try:
+        if isinstance(value, Mapping):
+            return layout_from(value)
+        return parse_layout(str(value))
+    except UsageError as error:
+        raise ValueError(
+            " ".join(part for part in (error.message, error.remedy) if part).rstrip(".")
+        ) from error
+
+
+def _plain_layout(value: Layout | str) -> object:
+    return value if isinstance(value, str) else msgspec.to_builtins(value)
+
+
+Parallel = Annotated[
+    Layout | Literal["auto"], PlainValidator(_layout), PlainSerializer(_plain_layout, when_used="always")
+]
 
 
 class _Part(BaseModel):
@@ -164,10 +197,6 @@ class Budget(_Part):
     time: Duration = 7200.0
 
 
-class Parallel(_Part):
-    data: int = Field(default=1, ge=1, le=4096)
-
-
 class Recipe(_Part):
     """A whole recipe. `Recipe.load` reads a file; relative paths in it are relative to that file."""
 
@@ -183,7 +212,7 @@ class Recipe(_Part):
     traffic: Traffic = Traffic()
     search: Search = Search()
     budget: Budget = Budget()
-    parallel: Literal["auto"] | Parallel = "auto"
+    parallel: Parallel = "auto"
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
