@@ -116,6 +116,8 @@ def _configuration(folder: Path, name: str, overrides: Overrides) -> ServingConf
     else:
         found = ServingConfiguration(threads=len(usable_cores()))
     asked = {key: value for key, value in msgspec.structs.asdict(overrides).items() if value is not None}
+    if overrides.engine == "transformers" and overrides.weight_format is None:
+        asked["weight_format"] = "float32"  # it serves the weights as they are: no low bits
     changed = {key: value for key, value in asked.items() if getattr(found, key) != value}
     if proven and changed:
         flags = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
