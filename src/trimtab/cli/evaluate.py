@@ -10,10 +10,8 @@ import typer
 
 from trimtab.cli.console import emit_json, progress, table
 from trimtab.cli.sources import text_source
-from trimtab.spec.artifact import SERVING
-from trimtab.spec.errors import ModelError
 from trimtab.spec.hardware import usable_cores
-from trimtab.spec.serving import EngineName, ServingConfiguration, WeightFormat
+from trimtab.spec.serving import EngineName, WeightFormat
 
 if TYPE_CHECKING:
     from trimtab.evaluation.folders import Evaluation
@@ -28,7 +26,7 @@ def evaluate(
     ] = None,
     weight_format: Annotated[
         WeightFormat | None,
-        typer.Option(help="Default: as the folder is served, int8 where it does not say."),
+        typer.Option(help="Default: as the folder is served; as it is stored where it does not say."),
     ] = None,
     engine: Annotated[EngineName | None, typer.Option(help="Default: as the folder is served.")] = None,
     window: Annotated[
@@ -38,12 +36,14 @@ def evaluate(
 ) -> None:
     """Measure perplexity, divergence, agreement and flips of a build against the model in float32."""
     from trimtab.evaluation.folders import evaluate as run
+    from trimtab.store.artifact import as_stored, proven
     from trimtab.store.home import home
 
     source = text_source(data)
     asked = {"weight_format": weight_format, "engine": engine}
     serving = msgspec.structs.replace(
-        _served(folder), **{name: value for name, value in asked.items() if value is not None}
+        proven(folder) or as_stored(folder),
+        **{name: value for name, value in asked.items() if value is not None},
     )
     with progress("evaluate") as bar:
         found = run(
@@ -60,16 +60,6 @@ def evaluate(
         emit_json(found)
     else:
         _show(found)
-
-
-def _served(folder: Path) -> ServingConfiguration:
-    path = folder / SERVING
-    if not path.is_file():
-        return ServingConfiguration()
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=ServingConfiguration)
-    except msgspec.MsgspecError as error:
-        raise ModelError(f"not a serving configuration: {error}.", where=str(path)) from error
 
 
 def _show(found: Evaluation) -> None:

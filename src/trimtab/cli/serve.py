@@ -11,9 +11,7 @@ import msgspec
 import typer
 
 from trimtab.cli.console import emit_json, say
-from trimtab.spec.artifact import SERVING
 from trimtab.spec.errors import EngineError, ModelError
-from trimtab.spec.hardware import usable_cores
 from trimtab.spec.serving import EngineName, ServingConfiguration, WeightFormat
 
 if TYPE_CHECKING:
@@ -105,23 +103,22 @@ def _served(target: str, overrides: Overrides, stack: ExitStack) -> ServedModel:
 
 
 def _configuration(folder: Path, name: str, overrides: Overrides) -> ServingConfiguration:
-    """What was proven, else what is safe anywhere; then the flags."""
-    path = folder / SERVING
-    proven = path.is_file()
-    if proven:
-        try:
-            found = msgspec.json.decode(path.read_bytes(), type=ServingConfiguration)
-        except msgspec.MsgspecError as error:
-            raise ModelError(f"Not a serving configuration: {error}.", where=str(path)) from error
-    else:
-        found = ServingConfiguration(threads=len(usable_cores()))
+    """What was proven, else the model as it is stored; then the flags."""
+    from trimtab.store.artifact import as_stored, proven
+
+    is_proven = (found := proven(folder)) is not None
+    found = found or as_stored(folder)
     asked = {key: value for key, value in msgspec.structs.asdict(overrides).items() if value is not None}
     if overrides.engine == "transformers" and overrides.weight_format is None:
-        asked["weight_format"] = "float32"  # it serves the weights as they are: no low bits
+        asked["weight_format"] = "float32"  # it knows no low bits
     changed = {key: value for key, value in asked.items() if getattr(found, key) != value}
-    if proven and changed:
+    if is_proven and changed:
         flags = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
         say(f"{name}: {flags} is not the proven configuration.")
+    if not is_proven and not changed:
+        say(
+            f"{name} is served as it is stored ({found.weight_format}); `trimtab optimize` finds what is faster."
+        )
     if changed.keys() & {"replicas", "threads"}:
         changed["cores"] = ()  # the plan was made for another number of workers
     return msgspec.structs.replace(found, **changed)

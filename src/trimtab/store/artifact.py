@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
 
 from trimtab.spec.artifact import PASSPORT, SERVING, Passport
+from trimtab.spec.errors import ModelError
+from trimtab.spec.hardware import usable_cores
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.store.store import Store
 
@@ -20,15 +23,40 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def serving(self) -> ServingConfiguration:
-        """The configuration that was proven; the defaults where none was."""
-        path = self.path / SERVING
-        if not path.exists():
-            return ServingConfiguration()
-        return msgspec.json.decode(path.read_bytes(), type=ServingConfiguration)
+        """The configuration that was proven; where none was, `as_stored`."""
+        return proven(self.path) or as_stored(self.path)
 
     @property
     def passport(self) -> Passport:
         return msgspec.json.decode((self.path / PASSPORT).read_bytes(), type=Passport)
+
+
+def proven(folder: Path) -> ServingConfiguration | None:
+    """What `optimize` wrote into an artifact. Raises `ModelError` for a file that says something else."""
+    path = folder / SERVING
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ServingConfiguration)
+    except msgspec.MsgspecError as error:
+        raise ModelError(f"Not a serving configuration: {error}.", where=str(path)) from error
+
+
+def as_stored(folder: Path) -> ServingConfiguration:
+    """Served as it is, on all cores: no bits are dropped before somebody has measured what that costs."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError("the folder has no config.json.", where=str(folder)) from error
+    except ValueError as error:
+        raise ModelError("the file is not JSON.", where=str(path)) from error
+    stored = config.get("dtype", config.get("torch_dtype")) if isinstance(config, dict) else None
+    return ServingConfiguration(
+        weight_format="bf16" if stored == "bfloat16" else "float32",
+        kv_precision="float32",
+        threads=len(usable_cores()),
+    )
 
 
 def load(reference: str, *, home: Path | None = None) -> Artifact:
