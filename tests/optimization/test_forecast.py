@@ -32,3 +32,12 @@ def test_parameters_are_those_of_the_architecture() -> None:
 
 def test_the_matrix_rate_is_that_of_a_computer() -> None:
     assert 1e8 < matrix_rate() < 1e15
+
+
+def test_the_sceptics_row_costs_as_much_as_all_training_before_it() -> None:
+    plain = demo_recipe()
+    sceptical = plain.model_copy(update={"search": plain.search.model_copy(update={"from_scratch": True})})
+    before, after = ({s.name: s.seconds for s in forecast(r, 6_000_000, 1e11)} for r in (plain, sceptical))
+    extra = after["train from scratch"]
+    assert abs(extra - before["train the baseline"] - before["control and distillation"]) < 1e-6
+    assert sum(after.values()) > sum(before.values())

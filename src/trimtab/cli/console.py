@@ -72,6 +72,8 @@ class Progress:
 
     def __init__(self, label: str) -> None:
         self._label, self._started, self._shown = label, time.monotonic(), 0.0
+        # A resumed stage does not begin at nothing; time left is of what was done since.
+        self._first: float | None = None
         self._bar = None
         if sys.stderr.isatty():
             from rich.console import Console
@@ -93,6 +95,7 @@ class Progress:
             say(f"{label} …")
 
     def update(self, fraction: float, note: str = "") -> None:
+        self._first = fraction if self._first is None else self._first
         if self._bar is not None:
             self._bar.update(self._task, completed=fraction, note=note)
             return
@@ -102,15 +105,17 @@ class Progress:
         self._shown = now
         elapsed = now - self._started
         parts = [f"{self._label}: {fraction:.0%}", note]
-        if fraction > 0:
-            parts.append(f"{format_duration(elapsed * (1 - fraction) / fraction)} left")
+        if fraction > self._first and fraction < 1:
+            left = elapsed * (1 - fraction) / (fraction - self._first)
+            parts.append(f"{format_duration(left)} left")
         say(" · ".join(part for part in parts if part))
 
-    def close(self) -> None:
+    def close(self, *, done: bool = True) -> None:
+        """`done` is False where the work was broken off; an error then says what there is to say."""
         took = format_duration(time.monotonic() - self._started)
         if self._bar is not None:
             self._bar.stop()
-        else:
+        elif done:
             say(f"{self._label}: done in {took}")
 
 
@@ -119,8 +124,10 @@ def progress(label: str) -> Iterator[Progress]:
     bar = Progress(label)
     try:
         yield bar
-    finally:
-        bar.close()
+    except BaseException:
+        bar.close(done=False)
+        raise
+    bar.close()
 
 
 @contextmanager
@@ -137,9 +144,12 @@ def stages() -> Iterator[Callable[[StageEvent], None]]:
 
     try:
         yield show
-    finally:
-        while current:
-            current.pop()[1].close()
+    except BaseException:
+        for _, bar in current:
+            bar.close(done=False)
+        raise
+    for _, bar in current:
+        bar.close()
 
 
 def run(application: object) -> None:

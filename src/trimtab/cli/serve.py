@@ -88,6 +88,8 @@ def _served(target: str, overrides: Overrides, stack: ExitStack) -> ServedModel:
             name=MOCK, serving=ServingConfiguration(engine="mock", replicas=overrides.replicas or 1)
         )
     if "/" in target:
+        from trimtab.models.info import inspect
+
         folder, name = Path(target).expanduser().resolve(), Path(target).expanduser().resolve().name
         if not (folder / "config.json").is_file():
             raise ModelError(
@@ -95,6 +97,7 @@ def _served(target: str, overrides: Overrides, stack: ExitStack) -> ServedModel:
                 where=target,
                 remedy="Name a folder in Hugging Face layout, or a model of the store without any '/'.",
             )
+        inspect(folder)  # what no worker would take is told before one is started
     else:
         from trimtab.store.store import Store
 

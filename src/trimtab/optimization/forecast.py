@@ -68,4 +68,8 @@ def forecast(recipe: Recipe, weights: int, rate: float) -> list[Stage]:
         cost = 1 + recipe.search.finalists * (FORWARD_SHARE + 1 / aim(recipe))
         seconds = extra * cost / tokens_per_second
     stages.append(Stage(name="control and distillation", seconds=seconds))
+    if recipe.search.from_scratch:
+        # The same total compute as the baseline and what made the winner of it.
+        spent = sum(stage.seconds for stage in stages if stage.name.startswith(("train", "control")))
+        stages.append(Stage(name="train from scratch", seconds=spent))
     return [*stages, Stage(name="measure and prove", seconds=RESERVE_SECONDS)]
