@@ -28,10 +28,11 @@ class Stretch(nn.Module):
     def __init__(self, model: nn.Module, layers: range, *, starts: bool, ends: bool) -> None:
         super().__init__()
         self.family = known = family_of(model)
-        self.config: Any = model.config
+        config: Any = model.config
+        self.config = config
         embedding, head = (name.removesuffix(".weight") for name in (known.embedding, known.head))
         self._stock = {"embedding": embedding, "layers": known.layers, "norm": known.final_norm, "head": head}
-        self._tied = bool(self.config.tie_word_embeddings)
+        self._tied = bool(config.tie_word_embeddings)
         self.embedding = model.get_submodule(embedding) if starts else None
         self.positions = _part(model, known.positions) if starts else None
         self.dropout = _part(model, known.embedding_dropout) if starts else None
@@ -67,7 +68,7 @@ class Stretch(nn.Module):
         return values
 
     def stock_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """This stretch's parameters under the stock model's names; a tied head under the embedding's."""
+        """Its parameters under the stock model's names; a tied head under the embedding's."""
         for name, parameter in self.named_parameters():
             field, _, rest = name.partition(".")
             tied = field == "head" and self._tied and rest == "weight"

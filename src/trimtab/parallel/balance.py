@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from trimtab.spec.errors import UsageError
 
@@ -34,4 +35,4 @@ def cut(costs: Sequence[float], stages: int) -> list[range]:
     for stage in range(stages, 0, -1):
         cuts.append(best[stage][cuts[-1]][1])
     cuts.reverse()
-    return [range(begin, end) for begin, end in zip(cuts, cuts[1:], strict=False)]
+    return [range(begin, end) for begin, end in pairwise(cuts)]

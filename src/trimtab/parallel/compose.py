@@ -112,7 +112,7 @@ def lay_out(
 def _cut(
     model: nn.Module, grid: Grid, sample: torch.Tensor | None
 ) -> tuple[dict[int, nn.Module], Boundaries | None]:
-    """This rank's stages; without a pipeline one, and no boundaries."""
+    """What stages this rank has; without a pipeline one, and no boundaries."""
     layout, known = grid.layout, _is_decoder(model)
     if layout.pipeline > 1:
         return decoder_stages(model, grid) if known else sequential_stages(model, grid, sample)
@@ -162,6 +162,8 @@ def _once(parameters: list[tuple[str, nn.Parameter]]) -> list[tuple[str, nn.Para
     return list(dict(parameters).items())
 
 
-def _autocast(stage: nn.Module, forward: Callable[..., Any], device: str, dtype: torch.dtype, *args: Any, **kwargs: Any) -> Any:
+def _autocast(
+    stage: nn.Module, forward: Callable[..., Any], device: str, dtype: torch.dtype, *args: Any, **kwargs: Any
+) -> Any:
     with torch.autocast(device, dtype, enabled=stage.training):
         return forward(*args, **kwargs)

@@ -1,9 +1,9 @@
 """A model laid out over ranks: what a training loop needs of it, whatever the layout.
 
-    distributed.backward(inputs, targets, criterion, count)
-    distributed.clip(1.0)
-    optimizer.step()
-    distributed.finish_step()
+distributed.backward(inputs, targets, criterion, count)
+distributed.clip(1.0)
+optimizer.step()
+distributed.finish_step()
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Distributed:
         return (part.local for part in self.parts.values())
 
     def share(self, batch: torch.Tensor) -> torch.Tensor:
-        """This rank's share of a whole batch, by its first axis."""
+        """The share of this rank in a whole batch, by its first axis."""
         index, shares = self.grid.share, self.grid.shares
         return batch[len(batch) * index // shares : len(batch) * (index + 1) // shares]
 
@@ -62,7 +62,7 @@ class Distributed:
         return loss / (self.grid.layout.tensor * self.grid.layout.pipeline)
 
     def total(self, inputs: Inputs, targets: torch.Tensor, criterion: Criterion) -> float:
-        """This rank's part of the criterion over all ranks' shares, without gradients."""
+        """The part of this rank in the criterion over all ranks' shares, without gradients."""
         inputs, targets = self._stretch(inputs, targets)
         total = self.runner.total(inputs, targets, criterion)
         return total / (self.grid.layout.tensor * self.grid.layout.pipeline)
@@ -79,8 +79,18 @@ class Distributed:
                 part.local.grad.mul_(factor.to(part.local.grad.dtype))
         return norm
 
+    def mean(self, loss: float) -> float:
+        """The whole batch's mean loss from this rank's part of it. Every rank must call it."""
+        part = torch.tensor(loss, dtype=torch.float64, device=self.grid.ranks.device)
+        return self.grid.ranks.sum(part).item()
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let an optimizer over `parameters()` move the weights."""
+        optimizer.step()
+        self.finish_step()
+
     def finish_step(self) -> None:
-        """After the optimizer's step: weights are whole again where its state is shared; gradients are gone."""
+        """After an optimizer's step: weights are whole again where its state is shared; gradients are gone."""
         exchange_rows(list(self.parts.values()), self.grid)
         for part in self.parts.values():
             part.parameter.grad = part.local.grad = None
@@ -92,14 +102,14 @@ class Distributed:
     @property
     def whole(self) -> bool:
         """Whether every rank holds all weights, gradients and optimizer state."""
-        return not self.grid.layout.zero and self.grid.layout.world == self.grid.replicas
+        return self.grid.layout.whole
 
     def train(self, mode: bool = True) -> None:
         for stage in self.stages.values():
             stage.train(mode)
 
     def _stretch(self, inputs: Inputs, targets: torch.Tensor) -> tuple[Inputs, torch.Tensor]:
-        """This rank's stretch of every sequence; targets may be longer than inputs by what they overlap."""
+        """Of every sequence the stretch of this rank; targets may be longer than inputs by what they overlap."""
         layout = self.grid.layout
         if layout.context == 1 and not layout.sequence:
             return inputs, targets

@@ -75,7 +75,7 @@ class Grid:
 
 
 def build_grid(layout: Layout, ranks: Ranks) -> Grid | None:
-    """This rank's grid; every rank of `ranks` must call it. The layout takes the first `layout.world` of them.
+    """The grid as this rank sees it; every rank must call it. The layout takes the first `layout.world` ranks.
 
     The others get None. Raises `UsageError` if there are too few.
     """
@@ -102,7 +102,7 @@ def _shape(layout: Layout) -> tuple[int, ...]:
 
 
 def _subgroup(world: int, ranks: Ranks) -> Ranks:
-    return replace(ranks, world=world, group=dist.new_group(list(range(world))) if world > 1 else None)
+    return replace(ranks, world=world, group=_group(list(range(world))) if world > 1 else None)
 
 
 def _sequences(numbers: torch.Tensor, layout: Layout) -> list[list[int]]:
@@ -120,5 +120,11 @@ def _ends(numbers: torch.Tensor) -> list[list[int]]:
 
 def _own(groups: list[list[int]], ranks: Ranks) -> dist.ProcessGroup | None:
     """Makes every group, which all ranks must do in one order; returns the one that this rank is in."""
-    made = [dist.new_group(members) for members in groups]
+    made = [_group(members) for members in groups]
     return next((group for group, members in zip(made, groups, strict=True) if ranks.rank in members), None)
+
+
+def _group(members: list[int]) -> dist.ProcessGroup | None:
+    """Those outside of it get a number of torch's that means nothing here."""
+    group = dist.new_group(members)
+    return group if isinstance(group, dist.ProcessGroup) else None

@@ -26,7 +26,7 @@ from trimtab.spec.errors import UsageError
 
 
 class Pipeline:
-    """This rank's stages by number, and the schedule that runs them."""
+    """The stages of this rank by number, and the schedule that runs them."""
 
     def __init__(self, stages: Mapping[int, nn.Module], boundaries: Boundaries, grid: Grid) -> None:
         self._stages, self._boundaries, self._grid = stages, boundaries, grid
@@ -103,7 +103,7 @@ class Pipeline:
             self._schedules[key] = self._make(stages, len(inputs) // size)
         return self._schedules[key]
 
-    def _make(self, stages: list[PipelineStage], parts: int) -> Any:
+    def _make(self, stages: list[Any], parts: int) -> Any:
         # Losses are sums already, so gradients are not divided by the number of micro-batches.
         rest: dict[str, Any] = {"n_microbatches": parts, "loss_fn": self._loss, "scale_grads": False}
         match self._grid.layout.schedule:
@@ -137,5 +137,7 @@ class Pipeline:
 
 def _tensor(inputs: Inputs) -> torch.Tensor:
     if not isinstance(inputs, torch.Tensor):
-        raise UsageError("a pipeline takes one tensor.", where="parallel.pipeline", remedy="Use data or shard.")
+        raise UsageError(
+            "a pipeline takes one tensor.", where="parallel.pipeline", remedy="Use data or shard."
+        )
     return inputs

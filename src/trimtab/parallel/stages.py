@@ -23,7 +23,7 @@ _ROUNDS = 3
 
 
 def decoder_stages(model: nn.Module, grid: Grid) -> tuple[dict[int, nn.Module], Boundaries]:
-    """This rank's stages by number. The embedding counts with the first layer, norm and head are one more."""
+    """The stages of this rank by number. The embedding counts with the first layer, norm and head are one more."""
     layers = list(model.get_submodule(family_of(model).layers).children())
     head = model.get_output_embeddings().weight.numel()  # pyrefly: ignore[not-callable]
     costs = [sum(part.numel() for part in layer.parameters()) for layer in layers]
@@ -34,11 +34,11 @@ def decoder_stages(model: nn.Module, grid: Grid) -> tuple[dict[int, nn.Module], 
     def boundaries(inputs: torch.Tensor) -> list[torch.Tensor]:
         count, length = inputs.shape
         split = grid.layout.tensor if grid.layout.sequence else 1
-        hidden = torch.empty(count, length // split, config.hidden_size, dtype=dtype, device="meta")
-        logits = torch.empty(count, length, config.vocab_size, dtype=dtype, device="meta")
+        hidden = _boundary((count, length // split, config.hidden_size), dtype)
+        logits = _boundary((count, length, config.vocab_size), dtype)
         return [inputs.to("meta"), *[hidden] * (len(ranges) - 1), logits]
 
-    mine = {}
+    mine: dict[int, nn.Module] = {}
     for number in _own(len(ranges), grid):
         held = ranges[number]
         ends = held.stop == len(costs) + 1
@@ -69,14 +69,19 @@ def sequential_stages(
     ranges = cut(costs.tolist(), grid.layout.pipeline * grid.layout.virtual)
 
     def boundaries(inputs: torch.Tensor) -> list[torch.Tensor]:
-        given = [shapes[held.start] for held in ranges] + [shapes[-1]]
-        return [torch.empty(len(inputs), *one.shape[1:], dtype=one.dtype, device="meta") for one in given]
+        given = [shapes[held.stop] for held in ranges]
+        return [inputs.to("meta"), *(_boundary((len(inputs), *one.shape[1:]), one.dtype) for one in given)]
 
     children = list(model.named_children())
     return {
         number: nn.Sequential(OrderedDict(children[i] for i in ranges[number]))
         for number in _own(len(ranges), grid)
     }, boundaries
+
+
+def _boundary(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """What passes between two stages: its gradient passes back."""
+    return torch.empty(shape, dtype=dtype, device="meta", requires_grad=True)
 
 
 def _own(stages: int, grid: Grid) -> range:

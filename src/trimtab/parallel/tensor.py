@@ -7,6 +7,7 @@ is data: a decoder's family says it; in a stack of Linear layers they alternate.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -26,7 +27,17 @@ from trimtab.spec.errors import UsageError
 
 Plan = dict[str, ParallelStyle]
 # Layers that see every feature by itself, so that they may stand between a column and a row.
-_ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Identity, nn.Softplus)
+_ELEMENTWISE = (
+    nn.ReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.Identity,
+    nn.Softplus,
+)
 
 
 def split_layers(module: nn.Module, grid: Grid) -> None:
@@ -48,7 +59,9 @@ def partial_gradients(module: nn.Module) -> set[nn.Parameter]:
     """Whole weights of which every rank sees its own heads alone: their gradients must still be added up."""
     if not isinstance(module, Stretch):
         return set()
-    norms = [layer.get_submodule(name) for layer in module.layers.values() for name in module.family.head_norms]
+    norms = [
+        layer.get_submodule(name) for layer in module.layers.values() for name in module.family.head_norms
+    ]
     return {parameter for norm in norms for parameter in norm.parameters()}
 
 
@@ -147,7 +160,7 @@ def _check_heads(stretch: Stretch, ranks: int) -> None:
 
 
 def _check_width(layer: nn.Module, name: str, ranks: int, *, axis: int) -> None:
-    weight = layer.weight
+    weight: Any = layer.weight
     if not isinstance(weight, DTensor) and weight.shape[axis] % ranks:
         raise UsageError(
             f"{name} has a width of {weight.shape[axis]}, which {ranks} ranks cannot share evenly.",

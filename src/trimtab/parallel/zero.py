@@ -29,9 +29,7 @@ def share_state(parts: Sequence[Part], grid: Grid) -> list[Part]:
         rows = rows_of(len(part.parameter), grid.index("replicate"), grid.replicas)
         local = nn.Parameter(part.parameter.detach()[rows], requires_grad=part.parameter.requires_grad)
         copies = part.copies // grid.replicas
-        shared.append(
-            replace(part, local=local, copies=copies, rows=rows, mesh=mesh, placements=[Shard(0)])
-        )
+        shared.append(replace(part, local=local, copies=copies, rows=rows, mesh=mesh, placements=[Shard(0)]))
     return shared
 
 
