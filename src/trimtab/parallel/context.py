@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed._functional_collectives import all_gather_tensor_autograd
+from torch.distributed._functional_collectives import all_gather_single_autograd
 from torch.nn import functional
 
 from trimtab.models.stretch import Stretch
@@ -62,4 +62,4 @@ def attend(
 
 def gather(part: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
     """(n, heads, part, width) of every rank, joined in order; its gradient is summed and scattered back."""
-    return all_gather_tensor_autograd(part.contiguous(), gather_dim=2, group=group)
+    return all_gather_single_autograd(part.contiguous(), gather_dim=2, group=group)

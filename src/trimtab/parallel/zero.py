@@ -50,7 +50,7 @@ def exchange_rows(parts: Sequence[Part], grid: Grid) -> None:
     for part, place in zip(moved, sent.split(blocks), strict=True):
         place[: part.local.numel()].copy_(part.local.flatten())
     received = sent.new_empty(grid.replicas, len(sent))
-    dist.all_gather_into_tensor(received.view(-1), sent, group=grid.group("replicate"))
+    dist.all_gather_single(received.view(-1), sent, group=grid.group("replicate"))
     for replica, message in enumerate(received):
         for part, place in zip(moved, message.split(blocks), strict=True):
             rows = part.parameter.detach()[rows_of(len(part.parameter), replica, grid.replicas)]
