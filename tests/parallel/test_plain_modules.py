@@ -5,7 +5,7 @@ from torch import nn
 
 from trimtab.parallel.compose import parallelize
 from trimtab.parallel.recompute import recompute_activations
-from trimtab.parallel.spawn import spawn
+from trimtab.parallel.script import spawn
 from trimtab.parallel.tensor import _stack_plan
 from trimtab.spec.errors import UsageError
 from trimtab.spec.layout import Layout

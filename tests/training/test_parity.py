@@ -111,6 +111,6 @@ def test_a_dropped_sum_is_found():
     """The negative control: without one all-reduce the check must fail, and say where."""
     from broken_ranks import broken
 
-    from trimtab.parallel.spawn import spawn
+    from trimtab.parallel.script import spawn
 
     spawn(broken, Layout(data=2))

@@ -1,9 +1,6 @@
 """A model laid out over ranks: what a training loop needs of it, whatever the layout.
 
-distributed.backward(inputs, targets, criterion, count)
-distributed.clip(1.0)
-optimizer.step()
-distributed.finish_step()
+A step is `backward`, `clip`, and an optimizer's step over `parameters()`, which `step` finishes.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def replicate(module: nn.Module, grid: Grid) -> DistributedDataParallel:
         device_ids=[device] if device.type == "cuda" else None,
         process_group=grid.group("replicate"),
         gradient_as_bucket_view=True,
-        broadcast_buffers=False,
+        forward_sync_buffers=False,
     )
 
 
