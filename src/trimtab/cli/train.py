@@ -49,11 +49,12 @@ def train(
     from trimtab.store.home import home
 
     wanted = Recipe.load(recipe)
+    laid_out = _laid_out(wanted, processes, layout)
     with Workspace(wanted, output, home()) as workspace:
         if fresh:
             _start_over(workspace)
         with stages() as on_event:
-            folder, result = _train(_laid_out(wanted, processes, layout), workspace, on_event)
+            folder, result = _train(laid_out, workspace, on_event)
     if as_json:
         emit_json({"model": str(folder), "training": result})
         return

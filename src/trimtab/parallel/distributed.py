@@ -107,18 +107,15 @@ class Distributed:
 
     def _stretch(self, inputs: Inputs, targets: torch.Tensor) -> tuple[Inputs, torch.Tensor]:
         """Of every sequence the stretch of this rank; targets may be longer than inputs by what they overlap."""
-        layout = self.grid.layout
-        if layout.context == 1 and not layout.sequence:
+        if self.grid.layout.length_multiple == 1:
             return inputs, targets
-        if not isinstance(inputs, torch.Tensor) or inputs.shape[1] % (
-            layout.context * (layout.tensor if layout.sequence else 1)
-        ):
+        if not isinstance(inputs, torch.Tensor) or inputs.shape[1] % self.grid.layout.length_multiple:
             raise UsageError(
                 "sequences cannot be shared evenly over the ranks.",
                 where="parallel",
                 remedy="Make sequence_length a multiple of context × tensor.",
             )
-        length = inputs.shape[1] // layout.context
+        length = inputs.shape[1] // self.grid.layout.context
         begin = self.grid.context_index * length
         longer = targets.shape[1] - inputs.shape[1]
         return inputs.narrow(1, begin, length), targets.narrow(1, begin, length + longer)

@@ -9,6 +9,7 @@ from torch.nn import functional
 from trimtab.data.loader import share
 from trimtab.data.prepared import Prepared
 from trimtab.parallel.distributed import Distributed
+from trimtab.training.objectives.divergence import IGNORED
 
 
 class HeldOut:
@@ -41,8 +42,10 @@ class HeldOut:
             if not real and self._distributed.whole:
                 break
             window = self._windows[number : number + 1] if real else self._filler()
-            ids = window.to(grid.ranks.device)
-            loss = self._distributed.total(ids[:, :-1], ids, _cross_entropy)
+            # Ranks that share sequences take whole shares; what is added at the end no token before it sees.
+            surplus = -(window.shape[1] - 1) % grid.layout.length_multiple
+            targets = functional.pad(window, (0, surplus), value=IGNORED).to(grid.ranks.device)
+            loss = self._distributed.total(targets[:, :-1].clamp_min(0), targets, _cross_entropy)
             total += loss if real else 0.0
         self._distributed.train()
         summed = grid.ranks.sum(torch.tensor(total, dtype=torch.float64))
@@ -54,4 +57,6 @@ class HeldOut:
 
 def _cross_entropy(logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     """Sum over the tokens of (n, length + 1) windows."""
-    return functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="sum")
+    return functional.cross_entropy(
+        logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="sum", ignore_index=IGNORED
+    )
