@@ -25,11 +25,11 @@ def start(tmp_path):
     rows = [json.dumps({"t": f"the {n} cats sat on {n * 7} mats near {n % 13} dogs"}) for n in range(300)]
     (tmp_path / "text.jsonl").write_text("\n".join(rows))
 
-    def run(*arguments, tokens):
+    def run(*arguments, tokens, spread=("--processes", "2")):
         recipe = tmp_path / f"recipe-{tokens}.yaml"
         recipe.write_text(RECIPE.replace("TOKENS", str(tokens)))
         return subprocess.Popen(
-            [sys.executable, "-m", "trimtab", "train", str(recipe), "--processes", "2", *arguments],
+            [sys.executable, "-m", "trimtab", "train", str(recipe), *spread, *arguments],
             env=os.environ | {"TRIMTAB_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -112,3 +112,21 @@ def test_bad_settings_are_a_sentence_and_code_2(start, tmp_path, line, says):
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_layout_of_the_command_line(start):
+    """Sharded, though the recipe says nothing of it: optimizer: auto is then AdamW."""
+    code, out, err = end(start("--json", tokens=64 * 6, spread=("--layout", "shard=2,reshard=on")))
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["training"]["tokens"] == 64 * 6
+    assert answer["training"]["optimizer"] == "adamw"
+
+
+def test_wrong_layouts_are_refused(start):
+    code, _, err = end(start("--layout", "shard=2", tokens=64, spread=("--processes", "2")))
+    assert code == 2
+    assert "--processes N is short for" in err
+    code, _, err = end(start(tokens=64, spread=("--layout", "shards=2")))
+    assert code == 2
+    assert "Did you mean 'shard'" in err

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import bench, compress, demo, evaluate, keys, models, optimize, serve, train
+from trimtab.cli import bench, compress, demo, evaluate, keys, models, optimize, parity, serve, train
 from trimtab.cli.console import run
 from trimtab.spec.version import __version__
 
@@ -38,6 +38,7 @@ app.command()(compress.compress)
 app.command()(demo.demo)
 app.command()(evaluate.evaluate)
 app.command()(optimize.optimize)
+app.command()(parity.parity)
 app.command()(serve.serve)
 app.command()(train.train)
 app.add_typer(bench.app, name="bench")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.cli.console import emit_json, say, stages
+from trimtab.spec.errors import UsageError
 from trimtab.spec.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ def train(
     processes: Annotated[
         int | None,
         typer.Option(min=1, max=4096, help="How many processes share every batch; default: the recipe's."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="How the model is laid out over processes, such as data=2,tensor=2; default: the recipe's."
+        ),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Start over, or go on from the last checkpoint.")
@@ -42,11 +49,12 @@ def train(
     from trimtab.store.home import home
 
     wanted = Recipe.load(recipe)
+    laid_out = _laid_out(wanted, processes, layout)
     with Workspace(wanted, output, home()) as workspace:
         if fresh:
             _start_over(workspace)
         with stages() as on_event:
-            folder, result = _train(wanted, processes, workspace, on_event)
+            folder, result = _train(laid_out, workspace, on_event)
     if as_json:
         emit_json({"model": str(folder), "training": result})
         return
@@ -60,20 +68,27 @@ def train(
     print(folder)
 
 
-def _train(
-    recipe: Recipe, processes: int | None, workspace: Workspace, on_event: OnEvent
-) -> tuple[Path, Training]:
+def _laid_out(recipe: Recipe, processes: int | None, layout: str | None) -> Recipe:
+    """The recipe under another layout. How the work is shared is no part of what is asked: the run stays the same."""
+    from trimtab.spec.layout import Layout, parse_layout
+
+    if layout is not None and processes is not None:
+        raise UsageError(
+            "--processes N is short for --layout data=N.", where="--processes", remedy="Use one of the two."
+        )
+    if layout is not None:
+        return recipe.model_copy(update={"parallel": parse_layout(layout, where="--layout")})
+    return recipe if processes is None else recipe.model_copy(update={"parallel": Layout(data=processes)})
+
+
+def _train(recipe: Recipe, workspace: Workspace, on_event: OnEvent) -> tuple[Path, Training]:
     """A model from its architecture, or the recipe's model trained on."""
     from trimtab.optimization.baseline import locate, prepare_data, take_baseline
     from trimtab.optimization.training import TRAINED_ALREADY, Trainer, Training
-    from trimtab.spec.layout import Layout
     from trimtab.store.store import Store
 
     ready = locate(recipe, Store())
     data = prepare_data(recipe, workspace, ready)
-    if processes is not None:
-        # How the work is shared is no part of what is asked, so the run stays the same one.
-        recipe = recipe.model_copy(update={"parallel": Layout(data=processes)})
     with Trainer(recipe, workspace, data) as trainer:
         if ready is None:
             baseline = take_baseline(recipe, workspace, data, None, trainer, on_event)

@@ -36,6 +36,9 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
 
     `tied` is what an absent `tie_word_embeddings` means; `defaults` what other absent config values mean.
     `kv_cuts` is empty where the config cannot say that heads are fewer than hidden ÷ head_dim.
+    `rotary` makes rotary position embeddings, `positions` learned ones, followed by `embedding_dropout`.
+    Tensor parallelism splits the outputs of `columns` and the inputs of `rows`; `head_norms` then see a rank's
+    heads alone. Without `columns` a family's layers cannot be split.
     """
 
     name: str
@@ -70,6 +73,18 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         Cut(tensor="self_attn.v_proj.weight", axis=0),
         Cut(tensor="self_attn.v_proj.bias", axis=0),
     )
+    rotary: str | None = "model.rotary_emb"
+    positions: str | None = None
+    embedding_dropout: str | None = None
+    columns: tuple[str, ...] = (
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+    )
+    rows: tuple[str, ...] = ("self_attn.o_proj", "mlp.down_proj")
+    head_norms: tuple[str, ...] = ()
     tied: bool = False
     defaults: dict[str, int] = {}
 
@@ -106,13 +121,23 @@ _GPT2 = Family(
     ),
     query_cuts=(),
     kv_cuts=(),
+    rotary=None,
+    positions="transformer.wpe",
+    embedding_dropout="transformer.drop",
+    columns=(),
+    rows=(),
     tied=True,
 )
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(name="llama", architecture="LlamaForCausalLM"),
     "qwen2": Family(name="qwen2", architecture="Qwen2ForCausalLM"),
-    "qwen3": Family(name="qwen3", architecture="Qwen3ForCausalLM", defaults={"head_dim": 128}),
+    "qwen3": Family(
+        name="qwen3",
+        architecture="Qwen3ForCausalLM",
+        head_norms=("self_attn.q_norm", "self_attn.k_norm"),
+        defaults={"head_dim": 128},
+    ),
     "mistral": Family(name="mistral", architecture="MistralForCausalLM", defaults={"num_key_value_heads": 8}),
     "gpt2": _GPT2,
 }

@@ -97,8 +97,11 @@ class Trainer:
         schedule: Schedule = FROM_NOTHING,
     ) -> TrainJob:
         """The recipe's way of training, applied to `model`; a `teacher` makes it distillation."""
-        training = self._recipe.training
-        optimizer = "muon" if training.optimizer == "auto" else training.optimizer
+        training, layout = self._recipe.training, layout_of(self._recipe)
+        optimizer = training.optimizer
+        if optimizer == "auto":
+            # Muon needs whole matrices on every rank.
+            optimizer = "muon" if layout.whole else "adamw"
         rate, embedding_rate = LEARNING_RATES[optimizer]
         if training.learning_rate != "auto":
             rate = training.learning_rate
@@ -115,6 +118,7 @@ class Trainer:
             learning_rate=rate * schedule.matrices,
             embedding_learning_rate=embedding_rate * schedule.embeddings,
             decay=schedule.decay,
+            layout=layout,
             batch=training.batch,
             sequence_length=training.sequence_length,
             precision=training.precision,

@@ -36,11 +36,11 @@ def launch(layout: Layout, *, threads: int | None = None) -> Group:
     """Start `layout.world` ranks of `threads` threads each (default: the usable cores, shared): a context.
 
     Returns at once; the ranks import while the caller goes on, and the first `run` waits for them.
-    Raises `UsageError` for a layout that is planned but cannot be run yet.
+    Raises `UsageError` for a layout that is planned for but not run.
     """
-    if layout.world != layout.data or layout.zero:
+    if layout.zero == 2:
         raise UsageError(
-            f"{layout} cannot be trained yet.", where="parallel", remedy="Use data-parallel: data=N."
+            "zero=2 is planned for, not run.", where="parallel.zero", remedy="Use zero=1 or shard=N."
         )
     return Group(layout.world, threads or max(1, len(usable_cores()) // layout.world))
 
@@ -100,10 +100,12 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 def _environment(threads: int) -> dict[str, str]:
     wanted = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    # All ranks are on this machine; without this gloo may pick an interface that cannot reach itself.
-    if Path("/sys/class/net/lo").exists():
-        wanted["GLOO_SOCKET_IFNAME"] = "lo"
-    return wanted
+    return wanted | loopback()
+
+
+def loopback() -> dict[str, str]:
+    """For ranks on one machine: without it gloo may pick an interface that cannot reach itself."""
+    return {"GLOO_SOCKET_IFNAME": "lo"} if Path("/sys/class/net/lo").exists() else {}
 
 
 class Group:

@@ -21,6 +21,8 @@ class Ranks:
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    # None: all processes.
+    group: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -29,25 +31,25 @@ class Ranks:
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks, in place. Every rank must call it."""
         if self.world > 1:
-            dist.all_reduce(values)
+            dist.all_reduce(values, group=self.group)
         return values
 
     def broadcast(self, values: torch.Tensor) -> torch.Tensor:
         """Rank 0's values, in place."""
         if self.world > 1:
-            dist.broadcast(values, 0)
+            dist.broadcast(values, 0, group=self.group)
         return values
 
     def gather(self, parts: torch.Tensor, part: torch.Tensor) -> None:
         """Fill `parts`, flat and `world` times as long as `part`, with every rank's `part`."""
         if self.world > 1:
-            dist.all_gather_into_tensor(parts, part)
+            dist.all_gather_into_tensor(parts, part, group=self.group)
         else:
             parts.copy_(part)
 
     def barrier(self) -> None:
         if self.world > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
 
 
 def join(rank: int, world: int, store: Path) -> Ranks:

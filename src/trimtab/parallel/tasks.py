@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-TaskName = Literal["train", "rate"]
+TaskName = Literal["parity", "rate", "train"]
 
-TASKS: Mapping[TaskName, str] = {"train": "trimtab.training.task", "rate": "trimtab.training.rate"}
+TASKS: Mapping[TaskName, str] = {
+    "parity": "trimtab.training.parity.task",
+    "rate": "trimtab.training.rate",
+    "train": "trimtab.training.task",
+}

@@ -49,6 +49,16 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Number of processes, one to a device."""
         return self.data * self.shard * self.context * self.tensor * self.pipeline
 
+    @property
+    def whole(self) -> bool:
+        """Whether every rank holds all weights, gradients and optimizer state."""
+        return not self.zero and self.world == self.data * self.context
+
+    @property
+    def length_multiple(self) -> int:
+        """What the length of sequences must be a multiple of, so that ranks can share them evenly."""
+        return self.context * (self.tensor if self.sequence else 1)
+
     def __str__(self) -> str:
         """As `parse_layout` reads it: what is not the default, or `data=1`."""
         named = []

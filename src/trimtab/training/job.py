@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from trimtab.spec.ids import digest
+from trimtab.spec.layout import Layout
 
 Objective = Literal["language_modelling", "distillation"]
 
@@ -23,7 +24,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     at once). `learning_rate` is that of matrices under Muon, of everything under AdamW;
     `embedding_learning_rate` is that of embeddings, norms and biases under Muon. `warmup` and `decay` are
     fractions of the steps. `cross_entropy_weight` w makes distillation's loss (1 - w) KL(teacher ‖ student)
-    + w cross-entropy.
+    + w cross-entropy. `layout` None: data-parallel over all ranks; its `micro_batch`, if any, is the one that counts.
     """
 
     model: str
@@ -43,6 +44,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gradient_clip: float = 1.0
     batch: int = 8
     micro_batch: int = 0
+    layout: Layout | None = None
     sequence_length: int = 256
     precision: Literal["auto", "float32", "bf16"] = "auto"
     seed: int = 0
@@ -57,10 +59,15 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Optimizer steps: whole batches nearest to `tokens`, at least one."""
         return max(1, round(self.tokens / (self.batch * self.sequence_length)))
 
+    def layout_for(self, world: int) -> Layout:
+        """The layout in a group of `world` ranks."""
+        layout = self.layout or Layout(data=world)
+        return msgspec.structs.replace(layout, micro_batch=layout.micro_batch or self.micro_batch or None)
+
     def identity(self) -> str:
-        """Digest of what decides the weights, given one world; a checkpoint belongs to one identity."""
+        """Digest of what decides the weights, given one layout; a checkpoint belongs to one identity."""
         plain = msgspec.to_builtins(self)
-        for name in ("output", "checkpoints", "resume", "checkpoint_seconds"):
+        for name in ("output", "checkpoints", "resume", "checkpoint_seconds", "layout"):
             del plain[name]
         return digest(plain)
 

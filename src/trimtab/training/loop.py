@@ -1,7 +1,7 @@
 """The training loop: one for every objective, in any number of ranks.
 
 A step is a global batch: its share per rank, loss divided by the *global* number of valid tokens, gradients
-summed by DDP, clipped, applied. What a step does depends on the job, the step's number and the state alone,
+summed over ranks, clipped, applied. What a step does depends on the job, the step's number and the state alone,
 so a resumed run gives the same weights, bit for bit, as one that was never interrupted (in the same number
 of ranks).
 """
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from trimtab.models.load import save as save_model
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import TrimtabError
 from trimtab.training import checkpoint
@@ -46,8 +45,8 @@ def train(
             run.save()
         if not stopped:
             run.advance()
-    if not stopped and ranks.first:
-        save_model(run.model, Path(job.output), Path(job.model))
+    if not stopped:
+        run.export()
     ranks.barrier()
     return run.result(stopped=stopped)
 
@@ -58,7 +57,7 @@ class Run:
     def __init__(self, job: TrainJob, ranks: Ranks, report: Callable[[dict[str, Any]], None]) -> None:
         self._job, self._ranks, self._report = job, ranks, report
         self._setup = Setup(job, ranks)
-        self.model, self._loader = self._setup.model, self._setup.loader
+        self._loader, self.export = self._setup.loader, self._setup.save
         self._identity = job.identity()
         self._checkpoints = Path(job.checkpoints) if job.checkpoints else None
         progress = self._restored()
@@ -84,7 +83,7 @@ class Run:
         """One step: forward, backward, clip, update; then news."""
         started = time.perf_counter()
         loss = self._setup.backward(self._loader.next())
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._job.gradient_clip, foreach=True)
+        norm = self._setup.clip()
         if not torch.isfinite(norm):
             raise TrimtabError(
                 f"the loss is no longer a number at step {self.step + 1} of {self._job.steps}.",
@@ -92,8 +91,7 @@ class Run:
                 remedy="Lower training.learning_rate, or use precision: float32.",
             )
         before_update = time.perf_counter()
-        self._setup.optimizers.step(self.factor)
-        self.model.zero_grad(set_to_none=True)
+        self._setup.update(self.factor)
         ended = time.perf_counter()
         self._optimizer_seconds += ended - before_update
         self._seconds += ended - started
@@ -156,7 +154,7 @@ class Run:
 
     def _add_point(self) -> Point:
         mean = self._ranks.sum(torch.tensor([self._loss_sum / self._loss_steps], dtype=torch.float64)).item()
-        point = Point(tokens=self.tokens, loss=mean, validation_loss=self._setup.held_out.loss(self.model))
+        point = Point(tokens=self.tokens, loss=mean, validation_loss=self._setup.held_out.loss())
         self._curve.append(point)
         self._loss_sum, self._loss_steps = 0.0, 0
         return point

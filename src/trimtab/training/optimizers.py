@@ -1,6 +1,7 @@
 """Which weights an optimizer moves, and how: Muon for the layers' matrices and AdamW for the rest, or AdamW.
 
-The state is a flat mapping of names to tensors, so checkpoints know nothing of optimizers.
+The state is a flat mapping of names to tensors, so checkpoints know nothing of optimizers. AdamW moves what a rank
+holds of each weight, however it was cut; Muon needs whole matrices.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import torch
 from torch import nn
 
 from trimtab.models.families import family
+from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.ranks import Ranks
+from trimtab.spec.errors import UsageError
 from trimtab.training.job import TrainJob
 from trimtab.training.muon import Muon
 
@@ -21,12 +24,20 @@ _BETAS = (0.9, 0.95)
 class Optimizers:
     """All optimizers of one model. `step(factor)` takes the schedule's factor on the peak rates."""
 
-    def __init__(self, model: nn.Module, job: TrainJob, ranks: Ranks) -> None:
-        parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    def __init__(self, model: nn.Module, distributed: Distributed, job: TrainJob, ranks: Ranks) -> None:
+        """`model` is the one that was laid out. Raises `UsageError` for Muon where matrices are cut."""
+        self._parts = {name: part for name, part in distributed.parts.items() if part.local.requires_grad}
+        parameters = {name: part.local for name, part in self._parts.items()}
         matrices = matrix_names(model, parameters) if job.optimizer == "muon" else []
         self._muon = None
         self._muon_rate = job.learning_rate
         if matrices:
+            if not distributed.whole:
+                raise UsageError(
+                    f"Muon makes whole matrices orthogonal, and {distributed.grid.layout} cuts them or their state.",
+                    where="training.optimizer",
+                    remedy="Use optimizer: adamw, or a layout of data and context alone.",
+                )
             chosen = {name: parameters[name] for name in matrices}
             self._muon = Muon(chosen, ranks, weight_decay=job.weight_decay)
         self._rest = {name: weight for name, weight in parameters.items() if name not in set(matrices)}
@@ -57,11 +68,10 @@ class Optimizers:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Live tensors: copying into them restores the state."""
-        tensors = {
-            f"adamw.{name}.{key}": value
-            for name, weight in self._rest.items()
-            for key, value in self._adamw.state[weight].items()
-        }
+        tensors = {}
+        for name, weight in self._rest.items():
+            for key, value in self._adamw.state[weight].items():
+                tensors[f"adamw.{name}.{key}"] = value if key == "step" else self._parts[name].whole(value)
         if self._muon is not None:
             tensors |= {f"muon.{name}": momentum for name, momentum in self._muon.state().items()}
         return tensors

@@ -1,22 +1,23 @@
 """What a run needs before its first step, made from a job: model, data, objective, optimizers, precision.
 
-Also the one place that knows how a batch becomes gradients: micro-batches, autocast, DDP and its averaging.
+The model is laid out over the ranks as the job's layout says (`parallel.compose`); here it meets data and loss.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from trimtab.data.loader import Loader
 from trimtab.data.prepared import Prepared
 from trimtab.models.load import load
+from trimtab.parallel.compose import parallelize
 from trimtab.parallel.ranks import Ranks
+from trimtab.spec.errors import UsageError
+from trimtab.training.export import export
 from trimtab.training.job import TrainJob
 from trimtab.training.objectives.base import make_objective
 from trimtab.training.objectives.divergence import IGNORED
@@ -30,29 +31,43 @@ class Setup:
 
     def __init__(self, job: TrainJob, ranks: Ranks) -> None:
         self._job, self._ranks = job, ranks
+        self.precision = choose_precision(job.precision, ranks)
+        self.model = load(Path(job.model)).train()
+        # transformers wraps `to` in a way that hides its signature.
+        self.model.to(ranks.device)  # pyrefly: ignore[bad-argument-type]
+        self.distributed = parallelize(
+            self.model,
+            job.layout_for(ranks.world),
+            ranks=ranks,
+            autocast=torch.bfloat16 if self.precision == "bf16" else None,
+        )
+        grid = self.distributed.grid
         # Ranks must differ in dropout and agree in all else; weights come from files.
-        torch.manual_seed(job.seed * 1009 + ranks.rank)
+        torch.manual_seed(job.seed * 1009 + grid.stream)
         data = Prepared.load(Path(job.data))
         self.loader = Loader(
             data.tokens("train"),
             length=job.sequence_length,
             batch=job.batch,
             seed=job.seed,
-            rank=ranks.rank,
-            world=ranks.world,
+            rank=grid.share,
+            world=grid.shares,
         )
-        self.precision = choose_precision(job.precision, ranks)
-        self.model = load(Path(job.model)).train()
-        # transformers wraps `to` in a way that hides its signature.
-        self.model.to(ranks.device)  # pyrefly: ignore[bad-argument-type]
-        self._ddp = self._wrap()
+        if grid.layout.context > 1 and job.objective == "distillation":
+            raise UsageError(
+                "a teacher needs whole sequences, and context shares them.",
+                where="parallel.context",
+                remedy="Distil under another layout.",
+            )
         self._objective = make_objective(job, ranks.device)
-        self.optimizers = Optimizers(self.model, job, ranks)
-        self.held_out = HeldOut(data, length=job.sequence_length, count=job.validation_windows, ranks=ranks)
+        self.optimizers = Optimizers(self.model, self.distributed, job, ranks)
+        self.held_out = HeldOut(
+            data, self.distributed, length=job.sequence_length, count=job.validation_windows
+        )
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Every tensor that a checkpoint needs, live."""
-        weights = {f"model.{name}": weight.detach() for name, weight in self.model.named_parameters()}
+        weights = {f"model.{name}": weight for name, weight in self.distributed.weights().items()}
         return weights | {f"optimizer.{name}": state for name, state in self.optimizers.state().items()}
 
     def backward(self, windows: npt.NDArray[np.int64]) -> float:
@@ -61,36 +76,23 @@ class Setup:
         Returns this rank's part of the loss: over all ranks they add up to the mean per valid token.
         """
         batch = torch.from_numpy(windows).to(self._ranks.device)
-        valid = self._ranks.sum((batch[:, 1:] != IGNORED).sum()).item()
-        parts = batch.split(self._job.micro_batch or len(batch))
-        total = 0.0
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            with nullcontext() if last else self._without_sync():
-                loss = self._loss(part) / valid
-                # DDP averages over ranks; the losses already add up, so undo its division.
-                (loss * self._ranks.world).backward()
-            total += loss.item()
-        return total
+        valid = (batch[:, 1:] != IGNORED).sum().item()
+        return self.distributed.backward(batch[:, :-1], batch, self._loss, valid)
 
-    def _without_sync(self) -> AbstractContextManager[None]:
-        """Gradients stay on this rank until the last micro-batch."""
-        return self._ddp.no_sync() if isinstance(self._ddp, DistributedDataParallel) else nullcontext()
+    def clip(self) -> torch.Tensor:
+        """Bound the gradient's norm over all ranks; returns what it was."""
+        return self.distributed.clip(self._job.gradient_clip)
 
-    def _loss(self, windows: torch.Tensor) -> torch.Tensor:
+    def update(self, factor: float) -> None:
+        """Move the weights; gradients are gone after it."""
+        self.optimizers.step(factor)
+        self.distributed.finish_step()
+
+    def save(self) -> None:
+        """The trained model as a folder that stock libraries load. Every rank calls it."""
+        export(self.model, self.distributed, Path(self._job.output), Path(self._job.model))
+
+    def _loss(self, logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         """Sum over tokens of (n, length + 1) windows."""
-        inputs, targets = windows[:, :-1], windows[:, 1:]
         with torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self._ddp(input_ids=inputs, use_cache=False).logits
-            return self._objective.loss(logits, inputs, targets)
-
-    def _wrap(self) -> torch.nn.Module:
-        if self._ranks.world == 1:
-            return self.model
-        on_gpu = self._ranks.device.type == "cuda"
-        return DistributedDataParallel(
-            self.model,
-            device_ids=[self._ranks.device] if on_gpu else None,
-            gradient_as_bucket_view=True,
-            broadcast_buffers=False,
-        )
+            return self._objective.loss(logits, windows[:, :-1], windows[:, 1:])

@@ -1,0 +1,169 @@
+"""`parallelize`: a model and a layout in, one object out that trains it, whatever the layout.
+
+Strategies are applied from the inside out: pipeline stages are cut, then their layers split, then recomputed,
+then sharded or replicated; last, every rank lists the parts of the weights that it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from trimtab.models.families import FAMILIES
+from trimtab.models.stretch import Stretch
+from trimtab.parallel.context import share_sequences
+from trimtab.parallel.distributed import Distributed
+from trimtab.parallel.mesh import Grid, build_grid
+from trimtab.parallel.parts import make_parts
+from trimtab.parallel.pipeline import Pipeline
+from trimtab.parallel.ranks import Ranks
+from trimtab.parallel.recompute import recompute_activations
+from trimtab.parallel.replicated import replicate
+from trimtab.parallel.sharded import shard
+from trimtab.parallel.stages import Boundaries, decoder_stages, sequential_stages
+from trimtab.parallel.tensor import partial_gradients, split_layers
+from trimtab.parallel.whole import Whole
+from trimtab.parallel.zero import share_state
+from trimtab.spec.errors import UsageError
+from trimtab.spec.layout import Layout
+
+
+def parallelize(
+    model: nn.Module,
+    layout: Layout,
+    *,
+    ranks: Ranks | None = None,
+    sample: torch.Tensor | None = None,
+    autocast: torch.dtype | None = None,
+) -> Distributed:
+    """Lay `model`, equal on all ranks and used up by this, over the processes. All of them must call it.
+
+    `ranks` default: torch's process group, or this process alone. A pipeline of a Sequential needs a
+    `sample` of its inputs. `autocast` computes in another type while the module is in training mode.
+    Raises `UsageError` where this model cannot be laid out so.
+    """
+    grid = build_grid(layout, ranks or current_ranks())
+    if grid is None:
+        raise UsageError(
+            f"{layout} takes {layout.world} processes, and this is another one.",
+            where="parallel",
+            remedy="Start as many as the layout has.",
+        )
+    return lay_out(model, grid, sample=sample, autocast=autocast)
+
+
+def current_ranks() -> Ranks:
+    """As torch's process group says; alone without one."""
+    if not dist.is_initialized():
+        return Ranks()
+    return Ranks(rank=dist.get_rank(), world=dist.get_world_size())
+
+
+def lay_out(
+    model: nn.Module,
+    grid: Grid,
+    *,
+    sample: torch.Tensor | None = None,
+    autocast: torch.dtype | None = None,
+) -> Distributed:
+    """`parallelize` on a grid that is there already."""
+    layout = grid.layout
+    _check(model, layout)
+    tied = _tied_name(model) if layout.pipeline > 1 else None
+    stages, boundaries = _cut(model, grid, sample)
+    unsummed: set[nn.Parameter] = set()
+    for stage in stages.values():
+        if layout.context > 1 and isinstance(stage, Stretch):
+            share_sequences(stage, grid)
+        if layout.tensor > 1:
+            split_layers(stage, grid)
+            unsummed |= partial_gradients(stage)
+        recompute_activations(stage, layout.recompute)
+        if autocast is not None:
+            stage.forward = partial(_autocast, stage, stage.forward, grid.ranks.device.type, autocast)
+        if layout.shard > 1:
+            shard(stage, grid)
+    parameters = [pair for stage in stages.values() for pair in _named(stage)]
+    parts = make_parts(_once(parameters), grid, tied)
+    if layout.zero:
+        parts = share_state(parts, grid)
+    wrapped = boundaries is None and grid.replicas > 1 and layout.shard == layout.tensor == 1
+    if boundaries is not None:
+        runner = Pipeline(stages, boundaries, grid)
+    else:
+        whole = stages[0]
+        runner = Whole(whole, replicate(whole, grid) if wrapped else whole, layout.micro_batch)
+    return Distributed(
+        grid=grid,
+        stages=stages,
+        parts={part.name: part for part in parts},
+        runner=runner,
+        tied=tied,
+        unsummed={part.name for part in parts if part.parameter in unsummed},
+        averaged=grid.replicas * layout.shard if wrapped or layout.shard > 1 else 1,
+    )
+
+
+def _cut(
+    model: nn.Module, grid: Grid, sample: torch.Tensor | None
+) -> tuple[dict[int, nn.Module], Boundaries | None]:
+    """What stages this rank has; without a pipeline one, and no boundaries."""
+    layout, known = grid.layout, _is_decoder(model)
+    if layout.pipeline > 1:
+        return decoder_stages(model, grid) if known else sequential_stages(model, grid, sample)
+    if known and (layout.tensor > 1 or layout.context > 1):
+        layers = range(model.config.num_hidden_layers)  # pyrefly: ignore[missing-attribute]
+        return {0: Stretch(model, layers, starts=True, ends=True)}, None
+    return {0: model}, None
+
+
+def _check(model: nn.Module, layout: Layout) -> None:
+    if layout.zero == 2:
+        raise UsageError(
+            "zero=2 is planned for, not run.", where="parallel.zero", remedy="Use zero=1 or shard=N."
+        )
+    if layout.zero and (layout.shard > 1 or layout.tensor > 1):
+        raise UsageError(
+            "zero=1 shares optimizer state over replicas of whole weights.",
+            where="parallel.zero",
+            remedy="Use shard=N beside tensor; it shares the optimizer state as well.",
+        )
+    if layout.context > 1 and not _is_decoder(model):
+        raise UsageError(
+            f"{type(model).__name__} is not a decoder whose sequences can be shared.",
+            where="parallel.context",
+            remedy="Use data or shard.",
+        )
+
+
+def _is_decoder(model: nn.Module) -> bool:
+    config: Any = getattr(model, "config", None)
+    return getattr(config, "model_type", "") in FAMILIES and hasattr(model, "generate")
+
+
+def _tied_name(model: nn.Module) -> str | None:
+    """The weight that both ends of a pipeline hold."""
+    if _is_decoder(model) and model.config.tie_word_embeddings:  # pyrefly: ignore[missing-attribute]
+        return FAMILIES[model.config.model_type].embedding  # pyrefly: ignore[missing-attribute]
+    return None
+
+
+def _named(stage: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Under the stock model's names."""
+    return list(stage.stock_parameters() if isinstance(stage, Stretch) else stage.named_parameters())
+
+
+def _once(parameters: list[tuple[str, nn.Parameter]]) -> list[tuple[str, nn.Parameter]]:
+    return list(dict(parameters).items())
+
+
+def _autocast(
+    stage: nn.Module, forward: Callable[..., Any], device: str, dtype: torch.dtype, *args: Any, **kwargs: Any
+) -> Any:
+    with torch.autocast(device, dtype, enabled=stage.training):
+        return forward(*args, **kwargs)

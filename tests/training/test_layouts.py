@@ -1,0 +1,80 @@
+"""Training jobs under layouts other than data: real ranks, the same weights as one process, stock folders out."""
+
+import msgspec
+import pytest
+import torch
+
+from trimtab.parallel.launch import launch
+from trimtab.spec.errors import UsageError
+from trimtab.spec.layout import Layout, parse_layout
+from trimtab.training.job import TrainResult
+
+ADAMW = {"optimizer": "adamw", "learning_rate": 0.003, "tokens": 64 * 4}
+
+
+@pytest.fixture(scope="module")
+def pair():
+    with launch(Layout(data=2), threads=1) as group:
+        yield group
+
+
+def run(group, job, on_event=None):
+    return msgspec.convert(group.run("train", msgspec.to_builtins(job), on_event), TrainResult)
+
+
+def assert_close(found, wanted, before):
+    for name, weight in wanted.items():
+        moved = (weight - before[name]).abs().max().item()
+        torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=max(1e-6, 2e-3 * moved))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "data=2,zero=1",
+        "shard=2,reshard=on,micro_batch=1",
+        "tensor=2,sequence=on",
+        "pipeline=2",
+        "context=2,recompute=full",
+    ],
+)
+def test_a_job_trains_as_in_one_process(pair, make_job, here, weights, tmp_path, tiny, layout):
+    one, two = (make_job(**ADAMW, output=str(tmp_path / name)) for name in ("one", "two"))
+    alone = here(one)
+    together = run(pair, msgspec.structs.replace(two, layout=parse_layout(layout)))
+    assert together.steps == alone.steps
+    assert together.loss == pytest.approx(alone.loss, rel=1e-5)
+    assert together.validation_loss == pytest.approx(alone.validation_loss, rel=1e-5)
+    wanted = weights(tmp_path / "one")
+    assert (tmp_path / "two" / "config.json").read_text() == (tmp_path / "one" / "config.json").read_text()
+    assert_close(weights(tmp_path / "two"), wanted, weights(tiny.model))
+
+
+def test_distillation_in_a_pipeline(pair, make_job, here, weights, tmp_path, tiny):
+    settings = ADAMW | {"objective": "distillation", "teacher": str(tiny.teacher)}
+    one, two = (make_job(**settings, output=str(tmp_path / name)) for name in ("one", "two"))
+    alone, together = here(one), run(pair, msgspec.structs.replace(two, layout=Layout(pipeline=2)))
+    assert together.loss == pytest.approx(alone.loss, rel=1e-5)
+    assert_close(weights(tmp_path / "two"), weights(tmp_path / "one"), weights(tiny.model))
+
+
+def test_a_checkpoint_goes_from_layout_to_layout(pair, make_job, here, weights, tmp_path, tiny):
+    """Sharded, then a pipeline, then one process: each goes on from the last one's checkpoint."""
+    here(make_job(**ADAMW, output=str(tmp_path / "whole")))
+    folder = tmp_path / "checkpoints"
+    job = make_job(
+        **ADAMW, checkpoints=str(folder), checkpoint_seconds=0.0, output=str(tmp_path / "a"), resume=True
+    )
+    for layout in ("shard=2", "pipeline=2"):
+        run(pair, msgspec.structs.replace(job, layout=parse_layout(layout)))
+        newest = max(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+        (newest / "metadata.json").unlink()
+    assert here(msgspec.structs.replace(job, layout=None)).steps == 4
+    assert_close(weights(tmp_path / "a"), weights(tmp_path / "whole"), weights(tiny.model))
+
+
+def test_muon_is_refused_where_matrices_are_cut(make_job):
+    with launch(Layout(tensor=2), threads=1) as group:
+        with pytest.raises(UsageError, match="Muon makes whole matrices orthogonal, and tensor=2") as caught:
+            run(group, make_job(optimizer="muon", layout=Layout(tensor=2)))
+        assert "adamw" in caught.value.remedy

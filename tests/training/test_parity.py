@@ -1,0 +1,116 @@
+"""Every strategy against one process, in float64, in one group of ranks; and checkpoints from any to any."""
+
+import msgspec
+import pytest
+
+from trimtab.parallel.launch import launch
+from trimtab.spec.layout import Layout, parse_layout
+from trimtab.training.parity.job import ParityJob, ParityResult
+
+# World at most 8. Micro-batches: of a share of 8 sequences over data × shard, all at once and in two parts;
+# pipelines have two a rank at least, then twice as many.
+PLAIN = {
+    "ddp": "data=2",
+    "zero1": "data=2,zero=1",
+    "fsdp-z2": "shard=2",
+    "fsdp-z3": "shard=2,reshard=on",
+    "hsdp": "data=2,shard=2",
+    "context": "context=2",
+    "context+fsdp": "context=2,shard=2",
+}
+# These hold embedding and head in ways that could untie them, so they run tied and untied.
+TIED_OR_NOT = {
+    "tp": "tensor=2",
+    "tp+sp": "tensor=2,sequence=on",
+    "fsdp+tp": "shard=2,tensor=2",
+    "gpipe": "pipeline=2,schedule=gpipe",
+    "1f1b": "pipeline=2",
+    "interleaved": "pipeline=2,virtual=2,schedule=interleaved",
+    "zero-bubble": "pipeline=2,schedule=zero_bubble",
+    "pp+fsdp": "shard=2,pipeline=2",
+    "3d of 8": "data=2,tensor=2,pipeline=2",
+    "3d of 8, fsdp": "shard=2,tensor=2,sequence=on,pipeline=2",
+}
+
+
+def variants(text, *, accumulations=(1, 2), recomputes=("none", "full")):
+    """A layout with accumulation and recompute on and off."""
+    layout = parse_layout(text)
+    share = 8 // (layout.data * layout.shard)
+    at_least = layout.pipeline
+    for accumulation in accumulations:
+        for recompute in recomputes:
+            yield msgspec.structs.replace(
+                layout, micro_batch=max(1, share // (at_least * accumulation)), recompute=recompute
+            )
+
+
+CASES = {
+    "tiny": [*(each for text in (PLAIN | TIED_OR_NOT).values() for each in variants(text))]
+    + [parse_layout(text) for text in ("tensor=2,recompute=selective", "shard=2,recompute=selective")],
+    "tiny-untied": [each for text in TIED_OR_NOT.values() for each in variants(text)],
+}
+
+
+@pytest.fixture(scope="module")
+def group():
+    with launch(Layout(data=8), threads=1) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def cases(group):
+    """`cases(model)` → {layout: case}; each model's are run once."""
+    known = {}
+
+    def of(model):
+        if model not in known:
+            job = ParityJob(layouts=tuple(CASES[model]), model=model)
+            answer = msgspec.convert(group.run("parity", msgspec.to_builtins(job)), ParityResult)
+            known[model] = {case.layout: case for case in answer.cases}
+        return known[model]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("model", "layout"),
+    [pytest.param(model, str(layout), id=f"{model}-{layout}") for model in CASES for layout in CASES[model]],
+)
+def test_equal_to_one_process(cases, model, layout):
+    case = cases(model)[layout]
+    assert case.refused is None
+    assert case.max_abs_loss_difference <= 1e-12
+    assert case.max_abs_parameter_difference <= 1e-12
+    assert case.equal
+
+
+def test_any_layout_goes_on_from_any_others_checkpoint(group, tmp_path):
+    layouts = tuple(parse_layout(text) for text in ("data=1", "data=2", "shard=2", "tensor=2", "pipeline=2"))
+    job = ParityJob(layouts=layouts, resume=True, steps=3, scratch=str(tmp_path))
+    answer = msgspec.convert(group.run("parity", msgspec.to_builtins(job)), ParityResult)
+    assert len(answer.cases) == 25
+    for case in answer.cases:
+        assert case.max_abs_loss_difference <= 1e-12, case
+        assert case.max_abs_moment_difference <= 1e-12, case
+        assert (case.random_state_equal, case.data_position_equal, case.equal) == (True, True, True), case
+
+
+def test_what_cannot_be_laid_out_is_refused_in_a_sentence(group):
+    layouts = tuple(parse_layout(text) for text in ("tensor=4", "pipeline=8", "data=2,micro_batch=4"))
+    job = ParityJob(layouts=layouts, steps=1)
+    answer = msgspec.convert(group.run("parity", msgspec.to_builtins(job)), ParityResult)
+    by_layout = {case.layout: case for case in answer.cases}
+    assert "num_key_value_heads is 2, which 4 ranks cannot share" in by_layout["tensor=4"].refused
+    assert "5 layers cannot fill 8 stages" in by_layout["pipeline=8"].refused
+    assert by_layout["data=2,micro_batch=4"].equal
+    assert not answer.equal
+
+
+def test_a_dropped_sum_is_found():
+    """The negative control: without one all-reduce the check must fail, and say where."""
+    from broken_ranks import broken
+
+    from trimtab.parallel.script import spawn
+
+    spawn(broken, Layout(data=2))
