@@ -13,6 +13,9 @@ from trimtab.parallel.tasks import TaskName
 from trimtab.spec import errors
 from trimtab.spec.errors import TrimtabError
 
+# How a rank ends that has lost another: the parent then looks for the one that was lost.
+EXIT_NEIGHBOUR_LOST = 77
+
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """Base of all messages."""
