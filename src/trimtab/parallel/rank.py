@@ -54,7 +54,7 @@ class _Inbox:
             line = decode_down(text)
             if isinstance(line, Stop):
                 self._stop.set()
-            else:
+            elif isinstance(line, Job):
                 self._stop.clear()
                 self._jobs.put(line)
         # The parent is gone or has closed the group: nobody wants an answer.

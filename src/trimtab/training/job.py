@@ -49,8 +49,9 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     at once). `learning_rate` is that of matrices under Muon, of everything under AdamW;
     `embedding_learning_rate` is that of embeddings, norms and biases under Muon. `warmup` and `decay` are
     fractions of the steps. `cross_entropy_weight` w makes distillation's loss (1 - w) KL(teacher ‖ student)
-    + w cross-entropy. The last `keep` checkpoints stay and, with `keep_best`, the one of lowest held-out loss.
-    `accept_changes` goes on from a checkpoint of another model, tokenizer, data or settings.
+    + w cross-entropy. A checkpoint is saved every `checkpoint_seconds` (0: after every step); the last `keep`
+    stay and, with `keep_best`, the one of lowest held-out loss. `accept_changes` goes on from a checkpoint of
+    another model, tokenizer, data or settings.
     """
 
     model: str

@@ -33,8 +33,11 @@ class Keeper:
         self._best_saved = float("inf")
 
     def due(self, curve: Sequence[Point], step: int) -> bool:
-        """Whether it is time, by this rank's clock, or this step is the best so far and the best is kept."""
-        if self._saver.busy:
+        """Whether it is time, by this rank's clock, or this step is the best so far and the best is kept.
+
+        While one is being written the next waits, unless every step is to be saved.
+        """
+        if self._saver.busy and self._job.checkpoint_seconds:
             return False
         best = self._job.keep_best and step > 0 and self._lowest(curve) < self._best_saved
         return best or time.monotonic() - self._saved_at >= self._job.checkpoint_seconds

@@ -75,7 +75,7 @@ class MlFlow:
 
     def __init__(self, address: str, name: str) -> None:
         try:
-            from mlflow import MlflowClient  # pyrefly: ignore[missing-import]
+            from mlflow import MlflowClient
         except ImportError as error:
             raise _missing("MLflow", "mlflow") from error
         self._client = MlflowClient(tracking_uri=address)
@@ -85,7 +85,7 @@ class MlFlow:
         self._events = 0
 
     def write(self, step: int, figures: Figures) -> None:
-        from mlflow.entities import Metric  # pyrefly: ignore[missing-import]
+        from mlflow.entities import Metric
 
         at = int(time.time() * 1e3)
         metrics = [Metric(name, value, at, step) for name, value in figures.items() if value is not None]
