@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trimtab.spec.errors import UsageError
+from trimtab.spec.layout import Layout
 
 if TYPE_CHECKING:
     from trimtab.spec.recipe import Recipe
@@ -26,11 +27,14 @@ def job_file(
     """The text. Raises `UsageError` where the number of processes is not given or does not divide over nodes."""
     from trimtab.parallel.jobfiles import JobFile, kubernetes, slurm
 
-    if processes is None and recipe.parallel == "auto":
+    if processes:
+        world = processes
+    elif isinstance(recipe.parallel, Layout):
+        world = recipe.parallel.world
+    else:
         raise UsageError(
             "a job file needs a number of processes.", where="--emit", remedy="Add --processes N."
         )
-    world = processes or recipe.parallel.world
     cluster_name = recipe.name.replace("_", "-").replace(".", "-").strip("-")
     job = JobFile(
         name=cluster_name,

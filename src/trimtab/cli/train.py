@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
+    *,
     processes: Annotated[
         str | None,
         typer.Option(
