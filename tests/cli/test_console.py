@@ -11,9 +11,13 @@ def _event(fraction: float) -> SimpleNamespace:
 
 
 def test_a_stage_that_broke_off_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="broken"), console.stages() as show:
-        show(_event(0.1))
-        raise ValueError("broken")
+    def broken() -> None:
+        with console.stages() as show:
+            show(_event(0.1))
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        broken()
     with console.stages() as show:
         show(_event(0.1))
     assert capsys.readouterr().err.count("done in") == 1

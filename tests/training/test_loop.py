@@ -9,7 +9,6 @@ import torch
 from trimtab.models.load import load
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import TrimtabError, UsageError
-from trimtab.training import checkpoint
 from trimtab.training.rate import measure
 
 
@@ -101,16 +100,6 @@ def test_checkpoints_are_kept_two_and_belong_to_their_job(make_job, here, tmp_pa
     other = msgspec.structs.replace(job, resume=True, learning_rate=0.01)
     with pytest.raises(UsageError, match="another job"):
         here(other)
-
-
-def test_a_torn_checkpoint_is_passed_over(make_job, here, tmp_path):
-    folder = tmp_path / "checkpoints"
-    job = make_job(checkpoints=str(folder), checkpoint_seconds=0.0)
-    here(job)
-    (folder / "step-11" / "metadata.json").unlink()
-    (folder / ".step-12.part").mkdir()
-    assert checkpoint.newest(folder).name == "step-10"
-    assert here(msgspec.structs.replace(job, resume=True)).steps == 12
 
 
 def test_micro_batches_change_nothing(make_job, here, weights, tmp_path):

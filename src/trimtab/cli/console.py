@@ -136,6 +136,9 @@ def stages() -> Iterator[Callable[[StageEvent], None]]:
     current: list[tuple[str, Progress]] = []
 
     def show(event: StageEvent) -> None:
+        if warning := getattr(event, "warning", ""):
+            say(f"warning: {warning}")
+            return
         if not current or current[0][0] != event.stage:
             while current:
                 current.pop()[1].close()

@@ -6,27 +6,35 @@ It works in the recipe's run folder, so `optimize` with the same recipe goes on 
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from trimtab.cli.console import emit_json, say, stages
+from trimtab.cli.job_file import job_file
 from trimtab.spec.errors import UsageError
 from trimtab.spec.units import format_count, format_duration
 
 if TYPE_CHECKING:
-    from trimtab.optimization.training import Training
+    from trimtab.optimization.training import RunOptions, Training
     from trimtab.optimization.workspace import OnEvent, Workspace
+    from trimtab.parallel.start import Launch
     from trimtab.spec.recipe import Recipe
 
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe (YAML).")],
+    *,
     processes: Annotated[
-        int | None,
-        typer.Option(min=1, max=4096, help="How many processes share every batch; default: the recipe's."),
+        str | None,
+        typer.Option(
+            help="How many processes share every batch; on Ray also FEWEST:MOST. Default: the recipe's."
+        ),
     ] = None,
     layout: Annotated[
         str | None,
@@ -38,23 +46,99 @@ def train(
         bool, typer.Option("--fresh/--resume", help="Start over, or go on from the last checkpoint.")
     ] = False,
     output: Annotated[Path | None, typer.Option(help="Where the run keeps its files.")] = None,
+    on: Annotated[
+        Literal["local", "torchrun", "ray"] | None,
+        typer.Option(help="Where processes run. Default: torchrun if it started this, else local."),
+    ] = None,
+    restarts: Annotated[
+        int, typer.Option(min=0, help="How often to start again after a process died or hung.")
+    ] = 0,
+    hang_seconds: Annotated[
+        float, typer.Option(min=2, help="A process that gives no sign for this long hangs.")
+    ] = 60.0,
+    keep: Annotated[int, typer.Option(min=1, help="How many of the last checkpoints stay.")] = 2,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="Also keep the checkpoint of lowest held-out loss.")
+    ] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option("--accept-changes", help="Go on from a checkpoint of another model, tokenizer or data."),
+    ] = False,
+    log: Annotated[Path | None, typer.Option(help="Append figures of every step as JSON lines.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Write them to this TensorBoard folder.")] = None,
+    mlflow: Annotated[str | None, typer.Option(help="Send them to this MLflow tracking address.")] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Trace a few steps, for Perfetto, in the run's folder.")
+    ] = False,
+    emit: Annotated[
+        Literal["slurm", "kubernetes"] | None,
+        typer.Option(help="Print a job file that does this on a cluster, and do nothing else."),
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="With --emit: over how many machines.")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, help="With --emit: GPUs of each process.")] = 0,
+    image: Annotated[str, typer.Option(help="With --emit kubernetes: an image with trimtab.")] = "trimtab",
+    claim: Annotated[
+        str, typer.Option(help="With --emit kubernetes: the volume claim for the run's files.")
+    ] = "trimtab",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Prepare the data, train over several processes, save a folder that stock transformers loads.
 
     Ctrl-C saves a checkpoint; the same command goes on from it.
     """
+    from trimtab.optimization.training import RunOptions
     from trimtab.optimization.workspace import Workspace
+    from trimtab.parallel.start import Launch, under_torchrun
     from trimtab.spec.recipe import Recipe
     from trimtab.store.home import home
+    from trimtab.training.job import Watching
 
     wanted = Recipe.load(recipe)
-    laid_out = _laid_out(wanted, processes, layout)
+    least, most = _range(processes)
+    laid_out = _laid_out(wanted, most, layout)
+    if emit is not None:
+        text = job_file(
+            emit,
+            recipe,
+            laid_out,
+            processes=most,
+            nodes=nodes,
+            gpus=gpus,
+            restarts=restarts,
+            image=image,
+            claim=claim,
+        )
+        print(text, end="")
+        return
+    where = on or ("torchrun" if under_torchrun() else "local")
+    if where == "torchrun" and _followed(hang_seconds):
+        return
+    # Schedulers end a job with SIGTERM; it means what Ctrl-C means.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Workspace(wanted, output, home()) as workspace:
-        if fresh:
+        if fresh and not _started_again():
             _start_over(workspace)
+        traces = workspace.folder / "profile"
+        options = RunOptions(
+            keep=keep,
+            keep_best=keep_best,
+            accept_changes=accept_changes,
+            watching=Watching(
+                log=_absolute(log),
+                tensorboard=_absolute(tensorboard),
+                mlflow=mlflow,
+                profile=str(traces) if profile else None,
+            ),
+        )
+        launch = Launch(on=where, restarts=restarts, least=least, hang_seconds=hang_seconds)
         with stages() as on_event:
-            folder, result = _train(laid_out, workspace, on_event)
+            folder, result = _train(_as_started(laid_out, where), workspace, launch, options, on_event)
+    if profile:
+        say(f"traces are in {traces}")
+    _show(folder, result, as_json)
+
+
+def _show(folder: Path, result: Training, as_json: bool) -> None:
     if as_json:
         emit_json({"model": str(folder), "training": result})
         return
@@ -81,7 +165,53 @@ def _laid_out(recipe: Recipe, processes: int | None, layout: str | None) -> Reci
     return recipe if processes is None else recipe.model_copy(update={"parallel": Layout(data=processes)})
 
 
-def _train(recipe: Recipe, workspace: Workspace, on_event: OnEvent) -> tuple[Path, Training]:
+def _as_started(recipe: Recipe, where: str) -> Recipe:
+    """Under torchrun a recipe that leaves the layout open takes as many replicas as there are processes."""
+    from trimtab.spec.layout import Layout
+
+    if where != "torchrun" or recipe.parallel != "auto":
+        return recipe
+    return recipe.model_copy(update={"parallel": Layout(data=int(os.environ["WORLD_SIZE"]))})
+
+
+def _range(processes: str | None) -> tuple[int | None, int | None]:
+    """`4` → (None, 4); `2:4` → (2, 4). Raises `UsageError`."""
+    if processes is None:
+        return None, None
+    found = re.fullmatch("(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", processes)
+    least, most = (int(part) if part else None for part in found.groups()) if found else (None, 0)
+    if not most or (least or 0) > most:
+        raise UsageError(
+            f"{processes!r} is no number of processes.",
+            where="--processes",
+            remedy="Such as 4, or 2:4 on Ray.",
+        )
+    return least, most
+
+
+def _absolute(path: Path | None) -> str | None:
+    """Processes elsewhere have other working folders."""
+    return str(path.resolve()) if path else None
+
+
+def _started_again() -> bool:
+    """Whether torchrun has restarted this process: then --fresh has been obeyed already."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def _followed(hang_seconds: float) -> bool:
+    """Under torchrun all ranks but the first take their jobs from it; True when there are no more."""
+    if os.environ.get("RANK", "0") == "0":
+        return False
+    from trimtab.parallel.joined import follow
+
+    follow(hang_seconds)
+    return True
+
+
+def _train(
+    recipe: Recipe, workspace: Workspace, launch: Launch, options: RunOptions, on_event: OnEvent
+) -> tuple[Path, Training]:
     """A model from its architecture, or the recipe's model trained on."""
     from trimtab.optimization.baseline import locate, prepare_data, take_baseline
     from trimtab.optimization.training import TRAINED_ALREADY, Trainer, Training
@@ -89,7 +219,7 @@ def _train(recipe: Recipe, workspace: Workspace, on_event: OnEvent) -> tuple[Pat
 
     ready = locate(recipe, Store())
     data = prepare_data(recipe, workspace, ready)
-    with Trainer(recipe, workspace, data) as trainer:
+    with Trainer(recipe, workspace, data, launch=launch, options=options) as trainer:
         if ready is None:
             baseline = take_baseline(recipe, workspace, data, None, trainer, on_event)
             if baseline.trained is not None:

@@ -14,12 +14,12 @@ import msgspec
 
 from trimtab.data.prepared import Prepared
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
-from trimtab.parallel.launch import Group, launch
+from trimtab.parallel.start import Launch, RankGroup, start
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.units import format_count
-from trimtab.training.job import Point, TrainJob, TrainResult
+from trimtab.training.job import Point, TrainJob, TrainResult, Watching
 
 # Without `training.time` or `training.tokens`: what a first look is worth, not what a good model needs.
 DEFAULT_SECONDS = 600.0
@@ -33,6 +33,15 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     matrices: float = 1.0
     embeddings: float = 1.0
     decay: float = 0.5
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How training runs are kept and watched; decides nothing about the weights. Fields as in `TrainJob`."""
+
+    keep: int = 2
+    keep_best: bool = False
+    accept_changes: bool = False
+    watching: Watching = Watching()
 
 
 FROM_NOTHING = Schedule()
@@ -62,9 +71,18 @@ def layout_of(recipe: Recipe) -> Layout:
 class Trainer:
     """Runs training jobs of one run; a job that was cut off goes on from its last checkpoint."""
 
-    def __init__(self, recipe: Recipe, workspace: Workspace, data: Prepared) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        workspace: Workspace,
+        data: Prepared,
+        *,
+        launch: Launch | None = None,
+        options: RunOptions | None = None,
+    ) -> None:
         self._recipe, self._workspace, self._data = recipe, workspace, data
-        self._group: Group | None = None
+        self._launch, self._options = launch or Launch(), options or RunOptions()
+        self._group: RankGroup | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -79,10 +97,10 @@ class Trainer:
             self._group.close()
             self._group = None
 
-    def start(self) -> Group:
+    def start(self) -> RankGroup:
         """The group; its processes start now, so that they import while the caller does something else."""
         if self._group is None:
-            self._group = launch(layout_of(self._recipe))
+            self._group = start(self._launch, layout_of(self._recipe), self._workspace.folder)
         return self._group
 
     def job(
@@ -125,6 +143,10 @@ class Trainer:
             seed=training.seed,
             start_sequence=start_sequence,
             resume=True,
+            keep=self._options.keep,
+            keep_best=self._options.keep_best,
+            accept_changes=self._options.accept_changes,
+            watching=self._options.watching,
         )
 
     def rate(self, job: TrainJob) -> float:
@@ -164,6 +186,8 @@ class Trainer:
 
 def _event(label: str, event: dict[str, Any]) -> Event | None:
     """News of a step as news of a run; held-out losses come with the curve."""
+    if event.get("kind") == "warning":
+        return Event(stage=f"train {label}", fraction=0.0, warning=event["message"])
     if not event.get("total"):
         return None
     note = f"loss {event['loss']:.3f} · {format_count(event['tokens_per_second'])} tokens/s"

@@ -27,11 +27,15 @@ Result = TypeVar("Result")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """News of a long run: which stage, how much of it is done (0 to 1), and a few words."""
+    """News of a long run: which stage, how much of it is done (0 to 1), and a few words.
+
+    With a `warning` the rest says nothing new.
+    """
 
     stage: str
     fraction: float
     note: str = ""
+    warning: str = ""
 
 
 OnEvent = Callable[[Event], None]

@@ -1,7 +1,7 @@
 """A group of rank processes, started by exec once and given many jobs. The parent's side: no torch.
 
-A rank that dies ends the group with an error that names it. Ranks die with their parent. Ctrl-C asks them
-to save and stop; a second one kills them. Whatever happens, closing the group leaves no process.
+A rank that dies or hangs ends the group with an error that names it. Ranks die with their parent. Ctrl-C asks
+them to save and stop; a second one kills them. Whatever happens, closing the group leaves no process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,10 +21,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from trimtab.parallel.lines import Done, Failed, Job, Line, News, Stop, decode_up, encode
+from trimtab.parallel.lines import EXIT_NEIGHBOUR_LOST, Done, Failed, Job, Line, News, Stop, decode_up, encode
+from trimtab.parallel.pulse import BEAT_SECONDS, RECORDER
 from trimtab.parallel.tasks import TaskName
+from trimtab.parallel.watch import HANG_SECONDS, Watch
 from trimtab.spec import processes
-from trimtab.spec.errors import EngineError, TrimtabError, UsageError
+from trimtab.spec.errors import EngineError, RankLostError, TrimtabError, UsageError
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 
@@ -32,17 +35,23 @@ _STOP_SECONDS, _AFTER_FAILURE_SECONDS = 60.0, 5.0
 _READ_BYTES = 1 << 16
 
 
-def launch(layout: Layout, *, threads: int | None = None) -> Group:
+def launch(layout: Layout, *, threads: int | None = None, hang_seconds: float = HANG_SECONDS) -> Group:
     """Start `layout.world` ranks of `threads` threads each (default: the usable cores, shared): a context.
 
-    Returns at once; the ranks import while the caller goes on, and the first `run` waits for them.
+    Returns at once; the ranks import while the caller goes on, and the first `run` waits for them. A rank that
+    gives no sign of life for `hang_seconds` counts as hung.
     Raises `UsageError` for a layout that is planned for but not run.
     """
     if layout.zero == 2:
         raise UsageError(
             "zero=2 is planned for, not run.", where="parallel.zero", remedy="Use zero=1 or shard=N."
         )
-    return Group(layout.world, threads or max(1, len(usable_cores()) // layout.world))
+    return Group(layout.world, threads or threads_of_each(layout.world), hang_seconds)
+
+
+def threads_of_each(world: int) -> int:
+    """The usable cores shared over the ranks of this machine."""
+    return max(1, len(usable_cores()) // world)
 
 
 class _Rank:
@@ -77,7 +86,7 @@ class _Rank:
             self.input.write(encode(line))
             self.input.flush()
 
-    def death(self, world: int) -> EngineError:
+    def death(self, world: int) -> RankLostError:
         """Why this rank is gone: its signal or exit code, and the last thing it said."""
         code = self.process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"stopped with code {code}"
@@ -85,9 +94,9 @@ class _Rank:
         if lines and os.environ.get("TRIMTAB_DEBUG"):
             sys.stderr.write("\n".join(lines) + "\n")
         last = f" Its last line: {lines[-1][:300]}" if lines else ""
-        return EngineError(
+        return RankLostError(
             f"rank {self.number} of {world} {how}.{last}",
-            where=f"process {self.process.pid}",
+            where=f"process {self.process.pid} on {socket.gethostname()}",
             remedy="Start again: training resumes from its last checkpoint.",
         )
 
@@ -100,7 +109,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 def _environment(threads: int) -> dict[str, str]:
     wanted = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    return wanted | loopback()
+    return wanted | RECORDER | loopback()
 
 
 def loopback() -> dict[str, str]:
@@ -111,9 +120,10 @@ def loopback() -> dict[str, str]:
 class Group:
     """`world` ranks. One job at a time; after an error the group is closed and refuses more."""
 
-    def __init__(self, world: int, threads: int) -> None:
+    def __init__(self, world: int, threads: int, hang_seconds: float = HANG_SECONDS) -> None:
         self.world, self.threads = world, threads
         self._folder = Path(tempfile.mkdtemp(prefix="trimtab-ranks-"))
+        self._watch = Watch(self._folder, world, hang_seconds)
         self._selector = selectors.DefaultSelector()
         self._ranks: list[_Rank] = []
         self._open = True
@@ -143,7 +153,7 @@ class Group:
     ) -> dict:
         """Give every rank the job, pass on rank 0's events, return rank 0's result.
 
-        Raises what the task raised, `EngineError` naming a rank that died, and `KeyboardInterrupt` once the
+        Raises what the task raised, `RankLostError` naming a rank that died or hangs, and `KeyboardInterrupt` once the
         ranks have saved and stopped. All but the last close the group.
         """
         if not self._open:
@@ -182,9 +192,10 @@ class Group:
     ) -> dict[str, Any]:
         while any(rank.answer is None for rank in self._ranks):
             left = deadline - time.monotonic()
-            ready = self._selector.select(timeout=None if left == float("inf") else max(0.0, left))
+            ready = self._selector.select(timeout=min(BEAT_SECONDS, max(0.0, left)))
             if not ready and left <= 0:
                 break
+            self._watch.look()
             for key, _ in ready:
                 for line in self._read(key.data):
                     if isinstance(line, News):
@@ -203,11 +214,19 @@ class Group:
         return [decode_up(line) for line in lines]
 
     def _first_death(self, found: _Rank) -> TrimtabError:
-        """When one rank dies its neighbours fail too: blame the one that a signal killed."""
+        """When one rank dies its neighbours fail too: blame the one that was killed, or failed by itself."""
         failed = [rank.answer for rank in self._ranks if isinstance(rank.answer, Failed)]
         if failed:
             return failed[0].to_error()
-        found.process.wait()
+        deadline = time.monotonic() + _AFTER_FAILURE_SECONDS
+        while found.process.wait() == EXIT_NEIGHBOUR_LOST and time.monotonic() < deadline:
+            ended = [rank for rank in self._ranks if rank.process.poll() is not None]
+            alone = [rank for rank in ended if rank.process.returncode != EXIT_NEIGHBOUR_LOST]
+            if alone:
+                return alone[0].death(self.world)
+            if len(ended) == self.world:
+                break
+            time.sleep(0.01)
         killed = [rank for rank in self._ranks if (rank.process.poll() or 0) < 0]
         return (killed or [found])[0].death(self.world)
 

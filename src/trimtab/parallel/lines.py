@@ -1,6 +1,6 @@
 """What parent and ranks say to each other: one JSON message a line, over the rank's stdin and stdout.
 
-Down: `Job`, `Stop`. Up: `Ready`, `News` (from rank 0), then `Done` or `Failed`. No pickle, no torch.
+Down: `Job`, `Stop`, `End`. Up: `Ready`, `News` (from rank 0), then `Done` or `Failed`. No pickle, no torch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import msgspec
 from trimtab.parallel.tasks import TaskName
 from trimtab.spec import errors
 from trimtab.spec.errors import TrimtabError
+
+# How a rank ends that has lost another: the parent then looks for the one that was lost.
+EXIT_NEIGHBOUR_LOST = 77
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -25,6 +28,10 @@ class Job(Line, tag="job", frozen=True, kw_only=True):
 
 class Stop(Line, tag="stop", frozen=True, kw_only=True):
     """Save what there is and answer `Done` soon."""
+
+
+class End(Line, tag="end", frozen=True, kw_only=True):
+    """No more jobs will come."""
 
 
 class Ready(Line, tag="ready", frozen=True, kw_only=True):
@@ -57,8 +64,8 @@ def encode(line: Line) -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
 
-def decode_down(text: bytes) -> Job | Stop:
-    return msgspec.json.decode(text, type=Job | Stop)
+def decode_down(text: bytes) -> Job | Stop | End:
+    return msgspec.json.decode(text, type=Job | Stop | End)
 
 
 def decode_up(text: bytes) -> Ready | News | Done | Failed:

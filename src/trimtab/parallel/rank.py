@@ -1,7 +1,8 @@
 """Process "rank": one member of a group. Reads jobs from stdin, answers on stdout, says all else on stderr.
 
 It dies when its parent does: stdin ends, and on Linux the kernel tells it. An expected fault is an answer;
-a bug ends the process with its traceback on stderr, and the parent names the rank.
+a bug ends the process with its traceback on stderr, and the parent names the rank. So does the loss of a
+neighbour, with a code of its own, so that the parent blames the one that was lost.
 """
 
 from __future__ import annotations
@@ -14,12 +15,28 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from trimtab.parallel.lines import Done, Failed, Job, Line, News, Ready, Stop, decode_down, encode
-from trimtab.parallel.tasks import TASKS
+from trimtab.parallel.lines import (
+    EXIT_NEIGHBOUR_LOST,
+    Done,
+    Failed,
+    Job,
+    Line,
+    News,
+    Ready,
+    Stop,
+    decode_down,
+    encode,
+)
+from trimtab.parallel.pulse import Pulse
+from trimtab.parallel.tasks import TASKS, TaskName
 from trimtab.spec.errors import TrimtabError
+
+if TYPE_CHECKING:
+    from trimtab.parallel.ranks import Ranks
 
 _PR_SET_PDEATHSIG = 1
 
@@ -37,7 +54,7 @@ class _Inbox:
             line = decode_down(text)
             if isinstance(line, Stop):
                 self._stop.set()
-            else:
+            elif isinstance(line, Job):
                 self._stop.clear()
                 self._jobs.put(line)
         # The parent is gone or has closed the group: nobody wants an answer.
@@ -48,6 +65,44 @@ class _Inbox:
 
     def wants_stop(self) -> bool:
         return self._stop.is_set()
+
+
+def load_tasks() -> dict[TaskName, Any]:
+    """Every task's module, ready to run."""
+    tasks = {name: importlib.import_module(module) for name, module in TASKS.items()}
+    for task in tasks.values():
+        task.prepare()
+    return tasks
+
+
+def attempt(
+    task: Any,
+    job: dict[str, Any],
+    ranks: Ranks,
+    report: Callable[[dict[str, Any]], None],
+    wants_stop: Callable[[], bool],
+) -> Done | Failed:
+    """The task's answer. The loss of a neighbour ends the process."""
+    try:
+        return Done(result=task.run(job, ranks, report, wants_stop))
+    except TrimtabError as error:
+        return Failed(
+            error=type(error).__name__, message=error.message, where=error.where, remedy=error.remedy
+        )
+    except RuntimeError as error:
+        if not lost_neighbour(error):
+            raise
+        sys.stderr.write(f"lost a neighbour: {error}\n")
+        sys.stderr.flush()
+        # Threads of torch may wait for the lost one for minutes.
+        os._exit(EXIT_NEIGHBOUR_LOST)
+
+
+def lost_neighbour(error: RuntimeError) -> bool:
+    """Whether a collective failed because another process went away."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 def _die_with_parent() -> None:
@@ -76,39 +131,33 @@ def main() -> None:
     _die_with_parent()
     answers = _take_stdout()
     inbox = _Inbox(sys.stdin.buffer)
+    pulse = Pulse(arguments.store.parent, arguments.rank)
+    pulse.start()
 
     import torch
 
     from trimtab.parallel.ranks import join
 
     torch.set_num_threads(arguments.threads)
-    ranks = join(arguments.rank, arguments.world, arguments.store)
+    ranks = join(arguments.rank, arguments.world, arguments.store, pulse)
 
     def say(line: Line) -> None:
         answers.write(encode(line))
 
     say(Ready(pid=os.getpid()))
-    tasks = {name: importlib.import_module(module) for name, module in TASKS.items()}
-    for task in tasks.values():
-        task.prepare()
+    tasks = load_tasks()
     while True:
+        pulse.at("waiting for work")
         job = inbox.next_job()
-        task = tasks[job.task]
-        try:
-            result = task.run(
+        say(
+            attempt(
+                tasks[job.task],
                 job.job,
                 ranks,
                 (lambda event: say(News(event=event))) if ranks.first else (lambda _: None),
                 inbox.wants_stop,
             )
-        except TrimtabError as error:
-            say(
-                Failed(
-                    error=type(error).__name__, message=error.message, where=error.where, remedy=error.remedy
-                )
-            )
-        else:
-            say(Done(result=result))
+        )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ A group of one needs no process group, so tasks run in-process in tests exactly 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+
+from trimtab.parallel.pulse import Phase, Pulse
 
 # A rank may save or validate alone for this long while the others wait.
 _TIMEOUT = timedelta(minutes=10)
@@ -23,10 +26,16 @@ class Ranks:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     # None: all processes.
     group: dist.ProcessGroup | None = None
+    pulse: Pulse | None = None
 
     @property
     def first(self) -> bool:
         return self.rank == 0
+
+    def at(self, phase: Phase, step: int = 0) -> None:
+        """Tells whoever watches what this rank does now."""
+        if self.pulse is not None:
+            self.pulse.at(phase, step)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks, in place. Every rank must call it."""
@@ -52,21 +61,33 @@ class Ranks:
             dist.barrier(group=self.group)
 
 
-def join(rank: int, world: int, store: Path) -> Ranks:
-    """Meet the other ranks through a file. NCCL where every rank has a GPU of its own, else gloo."""
-    on_gpu = torch.cuda.is_available() and torch.cuda.device_count() >= world
-    device = torch.device("cuda", rank) if on_gpu else torch.device("cpu")
+def join(rank: int, world: int, store: Path, pulse: Pulse | None = None) -> Ranks:
+    """Meet the other ranks of this machine through a file."""
+    return meet(dist.FileStore(str(store), world) if world > 1 else None, rank, world, rank, pulse)
+
+
+def meet(
+    store: dist.Store | None, rank: int, world: int, local_rank: int, pulse: Pulse | None = None
+) -> Ranks:
+    """Meet the other ranks through a store (None: alone). NCCL where this rank has a GPU of its own, else gloo."""
+    on_gpu = torch.cuda.is_available() and torch.cuda.device_count() >= _processes_here(world)
+    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    if world > 1:
+    if store is not None:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-            store=dist.FileStore(str(store), world),
+            store=store,
             rank=rank,
             world_size=world,
             timeout=_TIMEOUT,
         )
-    return Ranks(rank=rank, world=world, device=device)
+    return Ranks(rank=rank, world=world, device=device, pulse=pulse)
+
+
+def _processes_here(world: int) -> int:
+    """Ranks on this machine: what a launcher says, else all."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world))
 
 
 def leave(ranks: Ranks) -> None:

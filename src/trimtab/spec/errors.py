@@ -77,6 +77,10 @@ class EngineError(TrimtabError):
     status, code = 503, "engine_error"
 
 
+class RankLostError(EngineError):
+    """A process of a group was killed or hangs: a new group may go on from the last checkpoint."""
+
+
 class OverloadedError(TrimtabError):
     """The service has more work than it may queue. `retry_after` is in seconds."""
 

@@ -1,35 +1,37 @@
-"""Checkpoints of a training run: weights, optimizer state, random states, place in the data, curve.
+"""Checkpoints of a training run on disk: which there are, whether one is whole, which to keep, and reading one.
 
-Whole or not there: written to a temporary folder, synced, renamed; the last two are kept. Each says which
-job it belongs to, and another job's is refused, so a run never goes on silently from a different model.
+A checkpoint is a folder `step-N`, renamed into place when all of it is written and synced (`training.saver`). Each
+file's digest is in its metadata, so one that was damaged later is named, never read.
 """
 
 from __future__ import annotations
 
-import shutil
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import torch
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.api import CheckpointException
 
 from trimtab.parallel.ranks import Ranks
-from trimtab.spec.errors import UsageError
+from trimtab.spec.artifact import file_digest
+from trimtab.spec.errors import IntegrityError, UsageError
+from trimtab.training import snapshot
 from trimtab.training.job import Point
-from trimtab.training.storage import METADATA, SafetensorsReader, SafetensorsWriter
+from trimtab.training.origin import Origin
+from trimtab.training.storage import METADATA, Catalogue
 
-KEPT = 2
-_PROGRESS = "progress.json"
+PROGRESS = "progress.json"
+_PREFIX = "step-"
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How far a run is. `step` steps are done; the sums are of the time and loss so far (see
-    `training.loop`).
+    """How far a run is. `step` steps are done; the sums are of the time and loss so far (see `training.loop`).
+
+    `validation_loss` is of this very step, None if it was not measured at it.
     """
 
-    job: str
+    origin: Origin
     step: int
     position: int
     seconds: float = 0.0
@@ -37,63 +39,87 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     loss_sum: float = 0.0
     loss_steps: int = 0
     curve: tuple[Point, ...] = ()
+    validation_loss: float | None = None
 
 
-def newest(folder: Path) -> Path | None:
-    """The last whole checkpoint in a folder, if any."""
-    return next((path for path in reversed(_by_step(folder)) if (path / METADATA).is_file()), None)
+def folder_of(folder: Path, step: int) -> Path:
+    return folder / f"{_PREFIX}{step}"
 
 
-def save(folder: Path, progress: Progress, tensors: dict[str, torch.Tensor], ranks: Ranks) -> Path:
-    """Every rank calls it with equal `progress`; names held by several ranks are written once."""
-    final = folder / f"step-{progress.step}"
-    temporary = folder / f".step-{progress.step}.part"
-    if ranks.first:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        (temporary / _PROGRESS).write_bytes(msgspec.json.encode(progress))
-    ranks.barrier()
-    with warnings.catch_warnings():
-        # A group of one has no process group, which DCP warns about and handles.
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.save(
-            {**tensors, _random_name(ranks.rank): torch.get_rng_state()},
-            storage_writer=SafetensorsWriter(temporary, ranks.rank),
-            planner=DefaultSavePlanner(flatten_state_dict=False),
-        )
-    if ranks.first:
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        for old in _by_step(folder)[:-KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
-    ranks.barrier()
-    return final
+def steps(folder: Path) -> list[int]:
+    """Of all checkpoints in a folder, ascending. Unfinished ones have other names."""
+    return sorted(int(path.name.removeprefix(_PREFIX)) for path in folder.glob(f"{_PREFIX}*"))
 
 
-def restore(path: Path, job: str, tensors: dict[str, torch.Tensor], ranks: Ranks) -> Progress:
-    """Fill `tensors` in place. Raises `UsageError` for a checkpoint of another job (`job` is its identity)."""
-    progress = msgspec.json.decode((path / _PROGRESS).read_bytes(), type=Progress)
-    if progress.job != job:
+def progress_of(path: Path) -> Progress:
+    """Raises `IntegrityError` naming the checkpoint if its record is not there or not whole."""
+    try:
+        return msgspec.json.decode((path / PROGRESS).read_bytes(), type=Progress)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise _torn(path, f"{PROGRESS} cannot be read") from error
+
+
+def check(path: Path, *, rank: int = 0, world: int = 1) -> None:
+    """Raises `IntegrityError` naming a checkpoint that is torn, and its file. Ranks share the digesting."""
+    progress_of(path)
+    try:
+        catalogue = msgspec.json.decode((path / METADATA).read_bytes(), type=Catalogue)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise _torn(path, f"{METADATA} cannot be read") from error
+    files = sorted(catalogue.files.items())
+    for name, (size, _) in files:
+        if not (path / name).is_file():
+            raise _torn(path, f"{name} is missing")
+        if (found := (path / name).stat().st_size) != size:
+            raise _torn(path, f"{name} has {found} bytes of {size}")
+    for name, (_, digest) in files[rank::world]:
+        if file_digest(path / name) != digest:
+            raise _torn(path, f"{name} differs from its digest")
+
+
+def _torn(path: Path, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"the checkpoint {path.name} is torn: {why}.",
+        where=str(path),
+        remedy="Remove it to go on from an older one, or use --fresh to start over.",
+    )
+
+
+def surplus(kept: Sequence[tuple[int, float | None]], *, keep: int, best: bool) -> list[int]:
+    """Steps that may go: all but the last `keep` and, with `best`, the one of lowest held-out loss.
+
+    `kept` has (step, held-out loss) of every checkpoint.
+    """
+    last = {step for step, _ in sorted(kept)[-keep:]}
+    measured = [(loss, step) for step, loss in kept if loss is not None]
+    if best and measured:
+        last.add(min(measured)[1])
+    return sorted(step for step, _ in kept if step not in last)
+
+
+def restore(path: Path, tensors: dict[str, torch.Tensor], ranks: Ranks) -> None:
+    """Fill `tensors` and this rank's random state in place. Every rank calls it."""
+    states, there = random_states(ranks), snapshot.names(path)
+    wanted = tensors | {name: state for name, state in states.items() if name in there}
+    try:
+        snapshot.read(path, wanted, ranks)
+    except CheckpointException as error:
+        first, _ = next(iter(error.failures.values()))
         raise UsageError(
-            "the checkpoint belongs to another job.",
+            f"the checkpoint {path.name} does not fit the model: {first}",
             where=str(path),
-            remedy="Use --fresh to start over, or another --output.",
-        )
-    reader = SafetensorsReader(path)
-    state = torch.get_rng_state()
-    wanted = dict(tensors)
-    if _random_name(ranks.rank) in reader.names:
-        wanted[_random_name(ranks.rank)] = state
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(wanted, storage_reader=reader, planner=DefaultLoadPlanner(flatten_state_dict=False))
-    torch.set_rng_state(state)
-    return progress
+            remedy="Use --fresh to start over.",
+        ) from error
+    for name, state in states.items():
+        if "cuda" in name:
+            torch.cuda.set_rng_state(state, ranks.device)
+        else:
+            torch.set_rng_state(state)
 
 
-def _by_step(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
-
-
-def _random_name(rank: int) -> str:
-    return f"random.rank{rank}"
+def random_states(ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Copies of the random states that dropout draws from, by rank."""
+    states = {f"random.rank{ranks.rank}": torch.get_rng_state()}
+    if ranks.device.type == "cuda":
+        states[f"random.cuda.rank{ranks.rank}"] = torch.cuda.get_rng_state(ranks.device)
+    return states

@@ -15,6 +15,33 @@ from trimtab.spec.layout import Layout
 
 Objective = Literal["language_modelling", "distillation"]
 
+# Where things lie and how a run is kept; what the files hold has digests of its own (`training.origin`).
+_NOT_SETTINGS = (
+    "model",
+    "data",
+    "teacher",
+    "output",
+    "checkpoints",
+    "checkpoint_seconds",
+    "keep",
+    "keep_best",
+    "resume",
+    "accept_changes",
+    "watching",
+    "layout",
+)
+
+
+class Watching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where figures of every step go: `log` is a file of JSON lines, `tensorboard` a folder, `mlflow` a tracking
+    address; `profile` is a folder for traces of a few steps. None: nowhere.
+    """
+
+    log: str | None = None
+    tensorboard: str | None = None
+    mlflow: str | None = None
+    profile: str | None = None
+
 
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`model`, `teacher`, `data` (prepared), `output` and `checkpoints` are folders.
@@ -25,6 +52,9 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `embedding_learning_rate` is that of embeddings, norms and biases under Muon. `warmup` and `decay` are
     fractions of the steps. `cross_entropy_weight` w makes distillation's loss (1 - w) KL(teacher ‖ student)
     + w cross-entropy. `layout` None: data-parallel over all ranks; its `micro_batch`, if any, is the one that counts.
+    A checkpoint is saved every `checkpoint_seconds` (0: after every step); the last `keep` stay and, with
+    `keep_best`, the one of lowest held-out loss. `accept_changes` goes on from a checkpoint of another model,
+    tokenizer, data or settings.
     """
 
     model: str
@@ -52,7 +82,11 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     validation_points: int = 10
     validation_windows: int = 8
     checkpoint_seconds: float = 30.0
+    keep: int = 2
+    keep_best: bool = False
     resume: bool = False
+    accept_changes: bool = False
+    watching: Watching = Watching()
 
     @property
     def steps(self) -> int:
@@ -64,10 +98,10 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         layout = self.layout or Layout(data=world)
         return msgspec.structs.replace(layout, micro_batch=layout.micro_batch or self.micro_batch or None)
 
-    def identity(self) -> str:
-        """Digest of what decides the weights, given one layout; a checkpoint belongs to one identity."""
+    def settings_digest(self) -> str:
+        """Digest of what decides the weights, given one layout and the files that the job names."""
         plain = msgspec.to_builtins(self)
-        for name in ("output", "checkpoints", "resume", "checkpoint_seconds", "layout"):
+        for name in _NOT_SETTINGS:
             del plain[name]
         return digest(plain)
 

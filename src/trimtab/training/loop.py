@@ -11,18 +11,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import TrimtabError
-from trimtab.training import checkpoint
+from trimtab.training.checkpoint import Progress
 from trimtab.training.job import Point, TrainJob, TrainResult
+from trimtab.training.keeping import Keeper
+from trimtab.training.offence import stop_at
 from trimtab.training.schedule import rate_factor
 from trimtab.training.setup import Setup
-
-_REPORT_SECONDS = 0.5
+from trimtab.training.watching.meter import Meter, Step
+from trimtab.training.watching.profiler import Profiler
+from trimtab.training.watching.writers import writers
 
 
 def train(
@@ -37,69 +41,105 @@ def train(
     ends. Raises `TrimtabError` when the loss is no longer a number; what data and models raise goes
     through.
     """
-    run = Run(job, ranks, report)
-    stopped = False
-    while run.step < job.steps and not stopped:
-        stopped, due = run.agree(wants_stop())
-        if due or stopped:
-            run.save()
-        if not stopped:
+    ranks.at("loading")
+    with (
+        Run(job, ranks, report) as run,
+        Profiler(job.watching.profile, ranks, Path(job.output).name) as profiler,
+    ):
+        while not (stopped := run.agree(wants_stop())) and run.step < job.steps:
             run.advance()
-    if not stopped:
-        run.export()
-    ranks.barrier()
-    return run.result(stopped=stopped)
+            profiler.step()
+        ranks.at("saving", run.step)
+        if stopped:
+            run.save_now()
+        else:
+            run.export()
+        ranks.barrier()
+        return run.result(stopped=stopped)
 
 
 class Run:
     """One run's state: what `Setup` made, how far it is, and the curve so far."""
 
     def __init__(self, job: TrainJob, ranks: Ranks, report: Callable[[dict[str, Any]], None]) -> None:
-        self._job, self._ranks, self._report = job, ranks, report
+        self._job, self._ranks = job, ranks
         self._setup = Setup(job, ranks)
         self._loader, self.export = self._setup.loader, self._setup.save
-        self._identity = job.identity()
-        self._checkpoints = Path(job.checkpoints) if job.checkpoints else None
-        progress = self._restored()
-        self.step, self._seconds = progress.step, progress.seconds
-        self._optimizer_seconds = progress.optimizer_seconds
-        self._loss_sum, self._loss_steps, self._curve = (
-            progress.loss_sum,
-            progress.loss_steps,
-            list(progress.curve),
-        )
-        self._loader.position = progress.position
-        self._saved_at = self._reported_at = time.monotonic()
-        self._first_step, self._first_seconds = self.step, self._seconds
+        chosen = writers(job.watching, Path(job.output).name) if ranks.first else []
+        self._meter = Meter(job, ranks, self._setup.model, chosen, report)
+        self._keeper = Keeper(job, ranks, self._meter.warn) if job.checkpoints else None
+        found = self._keeper.resume(self._setup.tensors()) if self._keeper else None
+        self.step = found.step if found else 0
+        self._seconds = found.seconds if found else 0.0
+        self._optimizer_seconds = found.optimizer_seconds if found else 0.0
+        self._loss_sum, self._loss_steps = (found.loss_sum, found.loss_steps) if found else (0.0, 0)
+        self._curve = list(found.curve) if found else []
+        self._loader.position = found.position if found else job.start_sequence
+        # The last step, until all ranks' losses are known, and this rank's part of its loss.
+        self._last: Step | None = None
+        self._loss = 0.0
 
-    def agree(self, wants_stop: bool) -> tuple[bool, bool]:
-        """(stop, save), the same on all ranks: any may stop, rank 0's clock says when to save."""
-        waited = time.monotonic() - self._saved_at
-        due = self._checkpoints is not None and self._ranks.first and waited >= self._job.checkpoint_seconds
-        flags = self._ranks.sum(torch.tensor([int(wants_stop), int(due)]))
-        return bool(flags[0]), bool(flags[1])
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._keeper is not None:
+            self._keeper.close()
+        self._meter.close()
+
+    def agree(self, wants_stop: bool) -> bool:
+        """Whether to stop, the same on all ranks. Saves a checkpoint when one is due, and tells of the last step.
+
+        One collective carries it all: any rank may stop, rank 0's clock says when to save, losses add up.
+        """
+        due = self._keeper is not None and self._ranks.first and self._keeper.due(self._curve, self.step)
+        stop, save, loss = self._ranks.sum(
+            torch.tensor([float(wants_stop), float(due), self._loss], dtype=torch.float64)
+        ).tolist()
+        if self._last is not None:
+            self._meter.step(self._last, loss)
+            self._last = None
+        ended = self.step == self._job.steps
+        if save and self._keeper is not None and not stop and not ended:
+            self._keeper.save(self._progress(), self._setup.tensors())
+        return bool(stop) and not ended
 
     def advance(self) -> None:
-        """One step: forward, backward, clip, update; then news."""
+        """One step: forward, backward, clip, update; then a point of the curve if it is time."""
+        self._ranks.at("training", self.step + 1)
         started = time.perf_counter()
-        loss = self._setup.backward(self._loader.next())
+        position, windows = self._loader.position, self._loader.next()
+        loss = self._setup.backward(windows)
         norm = self._setup.clip()
         if not torch.isfinite(norm):
-            raise TrimtabError(
-                f"the loss is no longer a number at step {self.step + 1} of {self._job.steps}.",
-                where="training",
-                remedy="Lower training.learning_rate, or use precision: float32.",
+            raise stop_at(
+                self._job,
+                self._ranks,
+                step=self.step + 1,
+                position=position,
+                windows=windows,
+                loss=loss,
+                norm=norm.item(),
             )
         before_update = time.perf_counter()
+        rate = self._job.learning_rate * self.factor
         self._setup.update(self.factor)
         ended = time.perf_counter()
         self._optimizer_seconds += ended - before_update
         self._seconds += ended - started
         self.step += 1
+        self._loss = loss
         self._loss_sum += loss
         self._loss_steps += 1
-        at_point = self.step == self._job.steps or self.step % self._point_every == 0
-        self._tell(loss, self._add_point() if at_point else None)
+        self._last = Step(
+            number=self.step, seconds=ended - started, learning_rate=rate, gradient_norm=norm.item()
+        )
+        if self.step == self._job.steps or self.step % self._point_every == 0:
+            self._ranks.at("validating", self.step)
+            self._last.validation_loss = self._add_point().validation_loss
+            self._last.point = True
 
     @property
     def factor(self) -> float:
@@ -113,11 +153,22 @@ class Run:
     def _point_every(self) -> int:
         return max(1, self._job.steps // max(1, self._job.validation_points))
 
-    def save(self) -> None:
-        if self._checkpoints is None:
+    def save_now(self) -> None:
+        """A checkpoint that is on the disk when this returns. Raises `TrimtabError` if it cannot be written."""
+        if self._keeper is None:
             return
-        progress = checkpoint.Progress(
-            job=self._identity,
+        self._keeper.save(self._progress(), self._setup.tensors())
+        if fault := self._keeper.finish():
+            raise TrimtabError(
+                fault, where="checkpoint", remedy="Free space; the same command goes on from there."
+            )
+
+    def _progress(self) -> Progress:
+        if self._keeper is None:
+            raise ValueError("a run without checkpoints has no origin")
+        point = self._curve[-1] if self._curve else None
+        return Progress(
+            origin=self._keeper.origin,
             step=self.step,
             position=self._loader.position,
             seconds=self._seconds,
@@ -125,9 +176,8 @@ class Run:
             loss_sum=self._loss_sum,
             loss_steps=self._loss_steps,
             curve=tuple(self._curve),
+            validation_loss=point.validation_loss if point and point.tokens == self.tokens else None,
         )
-        checkpoint.save(self._checkpoints, progress, self._setup.tensors(), self._ranks)
-        self._saved_at = time.monotonic()
 
     def result(self, *, stopped: bool) -> TrainResult:
         last = self._curve[-1] if self._curve else None
@@ -145,43 +195,9 @@ class Run:
             stopped=stopped,
         )
 
-    def _restored(self) -> checkpoint.Progress:
-        """The last checkpoint's progress with its tensors in place, or a beginning."""
-        found = checkpoint.newest(self._checkpoints) if self._checkpoints and self._job.resume else None
-        if found is None:
-            return checkpoint.Progress(job=self._identity, step=0, position=self._job.start_sequence)
-        return checkpoint.restore(found, self._identity, self._setup.tensors(), self._ranks)
-
     def _add_point(self) -> Point:
         mean = self._ranks.sum(torch.tensor([self._loss_sum / self._loss_steps], dtype=torch.float64)).item()
         point = Point(tokens=self.tokens, loss=mean, validation_loss=self._setup.held_out.loss())
         self._curve.append(point)
         self._loss_sum, self._loss_steps = 0.0, 0
         return point
-
-    def _tell(self, loss: float, point: Point | None) -> None:
-        """Progress, now and then; always with a point of the curve."""
-        now = time.monotonic()
-        if point is None and now - self._reported_at < _REPORT_SECONDS:
-            return
-        self._reported_at = now
-        since = self._seconds - self._first_seconds
-        per_step = since / max(1, self.step - self._first_step)
-        self._report(
-            {
-                "kind": "progress",
-                "step": self.step,
-                "steps": self._job.steps,
-                "tokens": self.tokens,
-                "total": self._job.steps * self._job.batch * self._job.sequence_length,
-                "loss": loss * self._ranks.world,
-                "learning_rate": self._job.learning_rate * self.factor
-                if self.step < self._job.steps
-                else 0.0,
-                "tokens_per_second": self._job.batch * self._job.sequence_length / per_step
-                if per_step
-                else 0.0,
-                "seconds_left": per_step * (self._job.steps - self.step),
-                "validation_loss": point.validation_loss if point else None,
-            }
-        )

@@ -1,13 +1,14 @@
 """torch's distributed checkpoints (DCP) on safetensors and JSON: a writer and a reader. No pickle anywhere.
 
-A checkpoint folder holds `rankN.safetensors` per rank and `metadata.json`, written last by rank 0: name →
-dtype, size and chunks, and which file holds each chunk. Only tensors are taken; plain values belong in the
-caller's JSON.
+A checkpoint folder holds `rankN.safetensors` per rank and `metadata.json`, written by rank 0 when all of them are
+on the disk: each tensor's dtype, size and chunks, which file holds each chunk, and every file's size and digest.
+Only tensors are taken; plain values belong in the caller's JSON.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
+
+from trimtab.spec.artifact import file_digest
+from trimtab.store.durable import sync
 
 METADATA = "metadata.json"
 
@@ -44,11 +48,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     chunks: tuple[Chunk, ...]
 
 
-class SafetensorsWriter(StorageWriter):
-    """Writes into `folder`, which exists. The caller makes it temporary and renames it."""
+class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
+    """`files`: name → (bytes, SHA-256)."""
 
-    def __init__(self, folder: Path, rank: int) -> None:
-        self._folder, self._file = folder, f"rank{rank}.safetensors"
+    tensors: dict[str, Entry]
+    files: dict[str, tuple[int, str]]
+
+
+class SafetensorsWriter(StorageWriter):
+    """Writes into `folder`, made if need be; rank 0 calls `commit` when all ranks' files and the metadata are there."""
+
+    def __init__(self, folder: Path, rank: int, commit: Callable[[], None] | None = None) -> None:
+        self._folder, self._file, self._commit = folder, f"rank{rank}.safetensors", commit
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None: ...
 
@@ -61,7 +72,7 @@ class SafetensorsWriter(StorageWriter):
         return plans
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        tensors, results = {}, []
+        tensors, items = {}, []
         for number, item in enumerate(plan.items):
             tensor = planner.resolve_data(item)
             if not isinstance(tensor, torch.Tensor):
@@ -69,20 +80,32 @@ class SafetensorsWriter(StorageWriter):
             key = f"{number}.{item.index.fqn}"
             tensors[key] = tensor.detach().cpu().contiguous()
             size = tensor.numel() * tensor.element_size()
-            results.append(WriteResult(index=item.index, size_in_bytes=size, storage_data=(self._file, key)))
+            items.append((item.index, size, key))
+        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / self._file
         save_file(tensors, path)
-        _sync(path)
+        sync(path)
+        file = (self._file, path.stat().st_size, file_digest(path))
+        results = [
+            WriteResult(index=index, size_in_bytes=size, storage_data=(*file, key))
+            for index, size, key in items
+        ]
         done: Future[list[WriteResult]] = Future()
         done.set_result(results)
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        places = {result.index: result.storage_data for part in results for result in part}
-        entries = {name: _entry(name, kept, places) for name, kept in metadata.state_dict_metadata.items()}
+        written = [(result.index, *result.storage_data) for part in results for result in part]
+        places = {index: (file, key) for index, file, _, _, key in written}
+        catalogue = Catalogue(
+            tensors={name: _entry(name, kept, places) for name, kept in metadata.state_dict_metadata.items()},
+            files={file: (size, digest) for _, file, size, digest, _ in written},
+        )
         path = self._folder / METADATA
-        path.write_bytes(msgspec.json.encode(entries))
-        _sync(path)
+        path.write_bytes(msgspec.json.encode(catalogue))
+        sync(path)
+        if self._commit is not None:
+            self._commit()
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
@@ -92,7 +115,7 @@ class SafetensorsWriter(StorageWriter):
 class SafetensorsReader(StorageReader):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._entries = msgspec.json.decode((folder / METADATA).read_bytes(), type=dict[str, Entry])
+        self._entries = msgspec.json.decode((folder / METADATA).read_bytes(), type=Catalogue).tensors
 
     @property
     def names(self) -> set[str]:
@@ -156,11 +179,3 @@ def _metadata(entry: Entry) -> TensorStorageMetadata:
             for chunk in entry.chunks
         ],
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

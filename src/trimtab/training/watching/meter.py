@@ -1,0 +1,104 @@
+"""The figures of each step: gathered while it runs, written when all ranks' loss is known, told now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from torch import nn
+
+from trimtab.parallel.ranks import Ranks
+from trimtab.training.job import TrainJob
+from trimtab.training.watching.utilization import flops_per_token, memory_bytes, peak
+from trimtab.training.watching.writers import Writer
+
+_REPORT_SECONDS = 0.5
+
+
+class Step(msgspec.Struct, kw_only=True):
+    """One step's own figures. `seconds` is its wall time; `validation_loss` is None where none was measured."""
+
+    number: int
+    seconds: float
+    learning_rate: float
+    gradient_norm: float
+    validation_loss: float | None = None
+    point: bool = False
+
+
+class Meter:
+    """Rank 0's writes and reports; the others' is silent."""
+
+    def __init__(
+        self,
+        job: TrainJob,
+        ranks: Ranks,
+        model: nn.Module,
+        writers: list[Writer],
+        report: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._job, self._ranks, self._writers, self._report = job, ranks, writers, report
+        self._tokens = job.batch * job.sequence_length
+        flops, peak_flops = flops_per_token(model, job.sequence_length), peak(ranks.device)
+        self._mfu_rate = flops / (peak_flops * ranks.world) if flops and peak_flops else None
+        self._reported_at = 0.0
+        self._steps, self._seconds = 0, 0.0
+
+    def step(self, step: Step, loss: float) -> None:
+        """`loss` is the mean per token over all ranks."""
+        self._steps += 1
+        self._seconds += step.seconds
+        if not self._ranks.first:
+            return
+        rate = self._tokens / step.seconds
+        if self._writers:
+            figures = {
+                "tokens": step.number * self._tokens,
+                "loss": loss,
+                "learning_rate": step.learning_rate,
+                "gradient_norm": step.gradient_norm,
+                "validation_loss": step.validation_loss,
+                "step_seconds": step.seconds,
+                "tokens_per_second": rate,
+                "mfu": rate * self._mfu_rate if self._mfu_rate else None,
+                "memory_bytes": memory_bytes(self._ranks.device),
+            }
+            for writer in self._writers:
+                writer.write(step.number, figures)
+        self._tell(step, loss)
+
+    def warn(self, message: str) -> None:
+        """To all writers, and to whoever started the run."""
+        if self._ranks.first:
+            for writer in self._writers:
+                writer.tell(message)
+            self._report({"kind": "warning", "message": message})
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    def _tell(self, step: Step, loss: float) -> None:
+        """Progress, now and then; always with a point of the curve."""
+        now = time.monotonic()
+        if not step.point and now - self._reported_at < _REPORT_SECONDS:
+            return
+        self._reported_at = now
+        per_step = self._seconds / self._steps
+        self._report(
+            {
+                "kind": "progress",
+                "step": step.number,
+                "steps": self._job.steps,
+                "tokens": step.number * self._tokens,
+                "total": self._job.steps * self._tokens,
+                "loss": loss,
+                "learning_rate": step.learning_rate,
+                "gradient_norm": step.gradient_norm,
+                "tokens_per_second": self._tokens / per_step,
+                "seconds_left": per_step * (self._job.steps - step.number),
+                "validation_loss": step.validation_loss,
+            }
+        )

@@ -1,0 +1,61 @@
+"""How much of the hardware training uses: model FLOPs of a step over the peak, where the peak is known.
+
+FLOPs a token are 6 for every weight of a matrix product, and 12 · layers · hidden · length for attention as if no
+token were masked (Chowdhery et al. 2022, appendix B). Recomputed work does not count.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+# Peak dense bf16 FLOP/s by a part of the device's name, the more special first (makers' datasheets).
+PEAKS: Mapping[str, float] = {
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "GB200": 2500e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "V100": 125e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "T4": 65e12,
+}
+
+
+def peak(device: torch.device) -> float | None:
+    """FLOP/s of one device in 16 bits; None where it is not known, as for CPUs."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for part, flops in PEAKS.items() if part in name), None)
+
+
+def flops_per_token(model: nn.Module, length: int) -> float | None:
+    """Of one training step, forward and backward; None for a model whose config does not give its dimensions."""
+    config = getattr(model, "config", None)
+    layers, hidden = (getattr(config, name, None) for name in ("num_hidden_layers", "hidden_size"))
+    if layers is None or hidden is None:
+        return None
+    weights = {name: weight for name, weight in model.named_parameters() if weight.ndim > 1}
+    looked_up = 0
+    if not getattr(config, "tie_word_embeddings", False):
+        looked_up = sum(weight.numel() for name, weight in weights.items() if "embed" in name)
+    return (
+        6.0 * (sum(weight.numel() for weight in weights.values()) - looked_up)
+        + 12.0 * layers * hidden * length
+    )
+
+
+def memory_bytes(device: torch.device) -> int:
+    """The most that was in use so far: of the device, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak_resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_resident if sys.platform == "darwin" else peak_resident * 1024
