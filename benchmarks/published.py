@@ -30,9 +30,7 @@ class Megatron(NamedTuple):
 SC21 = (
     Megatron(1.7, 24, 2304, 24, 32, 512, "data=32,micro_batch=16,recompute=full", 137),
     Megatron(7.5, 32, 4096, 36, 128, 512, "data=32,tensor=4,micro_batch=16,recompute=full", 142),
-    Megatron(
-        39.1, 64, 8192, 48, 512, 1536, "data=32,tensor=8,pipeline=2,micro_batch=4,recompute=full", 138
-    ),
+    Megatron(39.1, 64, 8192, 48, 512, 1536, "data=32,tensor=8,pipeline=2,micro_batch=4,recompute=full", 138),
     Megatron(
         145.6,
         96,

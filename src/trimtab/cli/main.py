@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import bench, compress, demo, evaluate, keys, models, optimize, serve, train
+from trimtab.cli import bench, compress, demo, evaluate, keys, models, optimize, plan, serve, train
 from trimtab.cli.console import run
 from trimtab.spec.version import __version__
 
@@ -42,6 +42,7 @@ app.command()(serve.serve)
 app.command()(train.train)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
+app.add_typer(plan.app, name="plan")
 app.add_typer(keys.app, name="keys")
 
 

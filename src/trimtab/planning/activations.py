@@ -11,9 +11,7 @@ from trimtab.planning.job import Job, Software
 from trimtab.spec.layout import Layout, Recompute
 
 
-def layer_bytes(
-    job: Job, layout: Layout, software: Software, recompute: Recompute | None = None
-) -> float:
+def layer_bytes(job: Job, layout: Layout, software: Software, recompute: Recompute | None = None) -> float:
     """Of one layer and one micro-batch on one rank; `recompute` replaces the layout's."""
     shape, recompute = job.architecture, recompute or layout.recompute
     length = job.sequence_length / layout.context

@@ -118,7 +118,9 @@ def architecture(values: Mapping[str, object], *, sequence_length: int, where: s
             raise UsageError(f"the architecture names no {_spelling(key)}.", where=where, remedy="Add it.")
     if named["family"] not in get_args(Kind):
         raise UsageError(
-            f"family {named['family']!r} is unknown.", where=where, remedy=f"Use {' or '.join(get_args(Kind))}."
+            f"family {named['family']!r} is unknown.",
+            where=where,
+            remedy=f"Use {' or '.join(get_args(Kind))}.",
         )
     gpt = named["family"] == "gpt"
     if not gpt and "ffn" not in named:

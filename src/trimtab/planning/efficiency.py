@@ -25,9 +25,11 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     between: float = 0.7
 
 
-REACHED = Reached(gemm=0.9)
-# Fused attention (FlashAttention-2, forward and backward) against the peak: published at 50 to 70 % on A100.
-FUSED_ATTENTION = 0.5
+REACHED = Reached(gemm=0.91)
+# The part of a device's cores that collectives take from the computation beside them (NCCL's channels).
+COMMUNICATION_CORES = 0.15
+# The part of a step in which eager PyTorch keeps the device busy: launches, allocations and waits leave gaps.
+EAGER_BUSY = 0.85
 # What the host needs to start one kernel from eager PyTorch.
 LAUNCH_SECONDS = 5e-6
 INSIDE_LATENCY_SECONDS, BETWEEN_LATENCY_SECONDS = 3e-6, 1e-5

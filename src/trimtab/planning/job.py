@@ -12,7 +12,7 @@ from trimtab.spec.errors import UsageError
 
 Precision = Literal["bf16", "fp16", "mixed", "fp32"]
 Optimizer = Literal["adamw", "muon", "sgd"]
-Software = Literal["classic", "fused"]
+Software = Literal["classic", "fused", "torch"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,9 @@ def check_job(job: Job) -> Job:
         value = getattr(job, name)
         if not 1 <= value <= 10**9:
             raise UsageError(
-                f"{value} {flag[2:].replace('-', ' ')} cannot be planned for.", where=flag, remedy="Use 1 or more."
+                f"{value} {flag[2:].replace('-', ' ')} cannot be planned for.",
+                where=flag,
+                remedy="Use 1 or more.",
             )
     if job.machine.per_node < 1:
         raise UsageError("a node has no device.", where="--per-node", remedy="Use 1 or more.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from trimtab.planning.efficiency import FUSED_ATTENTION
+from trimtab.planning.efficiency import EAGER_BUSY
 from trimtab.planning.job import Job, Software
 from trimtab.planning.software import adds_gradients_apart
 from trimtab.spec.layout import Layout
@@ -50,7 +50,7 @@ def layer_seconds(job: Job, layout: Layout, software: Software) -> LayerSeconds:
         forward += once
         backward += back
     core = _attention(job, layout, software, tokens)
-    whole, split = (_GPT_WHOLE, _gpt_split(job)) if shape.family == "gpt" else (_LLAMA_WHOLE, _llama_split(job))
+    whole, split = _traffic(job, software)
     per_token = width / 2 * tokens
     forward += core.forward + machine.traffic_seconds(
         per_token * (whole.forward * shape.hidden / outside + split.forward / t)
@@ -58,16 +58,15 @@ def layer_seconds(job: Job, layout: Layout, software: Software) -> LayerSeconds:
     backward += core.backward + machine.traffic_seconds(
         per_token * (whole.backward * shape.hidden / outside + split.backward / t)
     )
+    busy = EAGER_BUSY if software == "torch" and not machine.measured else 1.0
     return LayerSeconds(
-        forward=max(forward, _FORWARD_KERNELS * machine.launch_seconds),
-        backward=max(backward, _BACKWARD_KERNELS * machine.launch_seconds),
+        forward=max(forward / busy, _FORWARD_KERNELS * machine.launch_seconds),
+        backward=max(backward / busy, _BACKWARD_KERNELS * machine.launch_seconds),
         core=core.forward,
     )
 
 
-def matrix_seconds(
-    job: Job, rows: float, inner: float, outer: float, *, apart: bool
-) -> tuple[float, float]:
+def matrix_seconds(job: Job, rows: float, inner: float, outer: float, *, apart: bool) -> tuple[float, float]:
     """(rows, inner) × (inner, outer), and its backward pass: the input's gradient, and the weights'.
 
     The weights' is added to 32-bit gradients: by the product itself (8 bytes a weight), or `apart`, which
@@ -86,11 +85,9 @@ def _attention(job: Job, layout: Layout, software: Software, tokens: float) -> _
     heads, length = shape.heads / layout.tensor, job.sequence_length
     scores = heads * tokens * length
     flops = 4.0 * scores * shape.head_dim
-    if software == "fused":
+    if software != "classic":
         # A causal mask halves the work; the backward pass does 2.5 times the forward pass's products.
-        if machine.gemm_curve:
-            return _Pair(machine.gemm_seconds(flops, 0.0), 2 * machine.gemm_seconds(flops, 0.0))
-        once = flops / 2 / (FUSED_ATTENTION * machine.peak_flops)
+        once = flops / 2 / machine.attention_flops
         return _Pair(once, 2.5 * once)
     width = job.compute_bytes
     operands = 2 * heads * tokens * shape.head_dim * width
@@ -101,20 +98,20 @@ def _attention(job: Job, layout: Layout, software: Software, tokens: float) -> _
     return _Pair(2 * product + softmax, 4 * product + softmax_backward)
 
 
-# Bytes a token and hidden unit: two LayerNorms (4, backward 6 each), two bias + dropout + add (7, backward 11).
-_GPT_WHOLE = _Pair(2 * 4 + 2 * 7, 2 * 6 + 2 * 11)
-# Two RMSNorms (4, backward 6 each) and two residual adds (6, backward 6).
-_LLAMA_WHOLE = _Pair(2 * 4 + 2 * 6, 2 * 6 + 2 * 6)
-
-
-def _gpt_split(job: Job) -> _Pair:
-    """GELU with its bias reads and writes (backward reads two), and attention's output is laid out anew."""
+def _traffic(job: Job, software: Software) -> tuple[_Pair, _Pair]:
+    """Bytes a token: a hidden unit, of what every tensor-parallel rank does whole; and of what they share."""
     shape = job.architecture
-    return _Pair(4 * shape.ffn + 4 * shape.query_width, 6 * shape.ffn + 4 * shape.query_width)
-
-
-def _llama_split(job: Job) -> _Pair:
-    """SwiGLU reads two and writes one (backward reads three, writes two), rotary positions turn queries and keys."""
-    shape = job.architecture
-    rotary = 4 * (shape.query_width + shape.kv_width)
-    return _Pair(6 * shape.ffn + rotary, 10 * shape.ffn + rotary)
+    if shape.family == "gpt":
+        # Two LayerNorms (4, backward 6 each); two bias + dropout + add (7, backward 11), or without dropout
+        # plain adds (6, backward 6). GELU reads and writes, backwards it reads two; attention is laid out anew.
+        adds = _Pair(14, 22) if software == "classic" else _Pair(12, 12)
+        whole = _Pair(8 + adds.forward, 12 + adds.backward)
+        laid_out = 4 * shape.query_width
+        return whole, _Pair(4 * shape.ffn + laid_out, 6 * shape.ffn + laid_out)
+    turned = shape.query_width + shape.kv_width
+    if software == "torch":
+        # Two RMSNorms of four kernels (12, backward 24 each), two adds, and five sums of gradients. SwiGLU and
+        # rotary positions, which turn queries and keys in 32 bits, are kernels of their own.
+        return _Pair(24 + 12, 48 + 30), _Pair(10 * shape.ffn + 20 * turned, 18 * shape.ffn + 20 * turned)
+    # Two fused RMSNorms (4, backward 6 each), two adds; SwiGLU reads two and writes one; rotary positions.
+    return _Pair(8 + 12, 12 + 12), _Pair(6 * shape.ffn + 4 * turned, 10 * shape.ffn + 4 * turned)

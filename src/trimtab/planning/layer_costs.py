@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import msgspec
 
+from trimtab.planning.efficiency import COMMUNICATION_CORES
 from trimtab.planning.communication import all_gather, all_reduce, send
 from trimtab.planning.job import Job, Software
 from trimtab.planning.kernels import layer_seconds, matrix_seconds
@@ -96,9 +97,15 @@ def _shard(job: Job, layout: Layout, forward: float, backward: float) -> float:
     kept = states(job.precision, job.optimizer, layout)
     parameters = layer_parameters_of_rank(job.architecture, layout.tensor)
     gather, reduce = shard_seconds(job, layout, parameters, kept.gathered)
-    overlap = job.machine.overlap
     again = gather if layout.reshard else 0.0
-    return max(0.0, gather - overlap * forward) + max(0.0, again + reduce - overlap * backward)
+    overlap = job.machine.overlap
+    return beside(gather, forward, overlap) + beside(again + reduce, backward, overlap)
+
+
+def beside(communication: float, computation: float, overlap: float) -> float:
+    """What communication adds to the computation it runs beside: what is longer, and the cores it takes away."""
+    hidden = min(communication, overlap * computation)
+    return communication - hidden * (1 - COMMUNICATION_CORES)
 
 
 def shard_seconds(job: Job, layout: Layout, parameters: float, bytes_each: float) -> tuple[float, float]:
@@ -138,6 +145,5 @@ def between_stages(job: Job, layout: Layout, software: Software) -> float:
     once = send(size / layout.tensor, job.machine.link(2, stride))
     if not layout.sequence:
         once += all_gather(size, layout.tensor, job.machine.link(layout.tensor, 1))
-    hidden = job.machine.overlap if software == "fused" and layout.virtual > 1 else 0.0
+    hidden = job.machine.overlap if software != "classic" and layout.virtual > 1 else 0.0
     return 2 * layout.virtual * once * (1 - hidden)
-

@@ -25,14 +25,16 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     `gemm_flops` is what large matrix products reach, in floating-point operations a second, before the memory
     traffic of their operands, which comes on top. `gemm_curve` replaces both where products were measured:
-    (operations of a product, rate), by size. `memory_bytes_per_second` is what element-wise kernels reach.
+    (operations of a product, rate), by size. `attention_flops` is what fused attention reaches of the
+    operations that a causal mask leaves. `memory_bytes_per_second` is what element-wise kernels reach.
     `inside` links devices of a node, `between` is each device's share of the network. `overlap`: which part
-    of a collective runs beside computation.
+    of a collective runs beside computation. `measured`: the rates include what software wastes.
     """
 
     name: str
     peak_flops: float
     gemm_flops: float
+    attention_flops: float
     memory_bytes: int
     memory_bytes_per_second: float
     inside: Link
@@ -44,6 +46,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     process_bytes: int = 0
     memory_factor: float = 1.0
     generation: Generation = "fused"
+    measured: bool = False
     gemm_curve: tuple[tuple[float, float], ...] = ()
 
     def gemm_seconds(self, flops: float, bytes_moved: float) -> float:

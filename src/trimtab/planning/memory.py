@@ -34,7 +34,9 @@ class MemoryBytes(msgspec.Struct, frozen=True, kw_only=True):
 
 def memory_of(job: Job, layout: Layout, layers: tuple[int, int, int], micro_batches: int) -> MemoryBytes:
     """`layers` as `stages.stage_layers` gives them. The first rank holds most activations, the last the logits."""
-    first = _rank(job, layout, layers[0], held(layout, micro_batches, 0), first=True, last=layout.pipeline == 1)
+    first = _rank(
+        job, layout, layers[0], held(layout, micro_batches, 0), first=True, last=layout.pipeline == 1
+    )
     if layout.pipeline == 1:
         return first
     stage = layout.pipeline - 1
@@ -54,9 +56,7 @@ def rank_parameters(job: Job, layout: Layout, layers: int, *, first: bool, last:
     )
 
 
-def _rank(
-    job: Job, layout: Layout, layers: int, in_flight: float, *, first: bool, last: bool
-) -> MemoryBytes:
+def _rank(job: Job, layout: Layout, layers: int, in_flight: float, *, first: bool, last: bool) -> MemoryBytes:
     software = software_of(job, layout)
     parameters = rank_parameters(job, layout, layers, first=first, last=last)
     kept = states(job.precision, job.optimizer, layout)

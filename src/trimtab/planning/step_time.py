@@ -14,6 +14,7 @@ from trimtab.planning.job import Job, Software
 from trimtab.planning.layer_costs import (
     HeadCosts,
     LayerCosts,
+    beside,
     between_stages,
     head_costs,
     layer_costs,
@@ -29,6 +30,7 @@ from trimtab.spec.layout import Layout
 # A parameter's traffic in one update: unscale its gradient (8 bytes), take the norm (4), clip (8), read weight,
 # gradient and two moments and write weight and moments in 32 bits (28), copy to 16 bits (6), zero (4).
 _UPDATE_BYTES = 58.0
+
 
 class StepSeconds(msgspec.Struct, frozen=True, kw_only=True):
     """Of one step. `tensor` … `data`: communication that no computation hides, by the axis that causes it."""
@@ -152,18 +154,16 @@ def _data(
     parameters = _parameters(job, layout, layers)
     reduce = all_gather(GRADIENT_BYTES[job.precision] * parameters, ranks, link)
     gather = reduce if not layout.zero else all_gather(job.compute_bytes * parameters, ranks, link)
-    overlap = job.machine.overlap if software == "fused" else 0.0
+    overlap = job.machine.overlap if software != "classic" else 0.0
     # The last micro-batch's backward pass hides it, save for the bucket that is ready last.
-    behind = overlap * layers[0] * (layer.backward + layer.recompute)
-    before = overlap * layers[0] * layer.forward if layout.zero else 0.0
+    behind = layers[0] * (layer.backward + layer.recompute)
+    before = layers[0] * layer.forward if layout.zero else 0.0
     times = micro_batches if layout.zero == 2 else 1
     if not layout.zero:
         reduce, gather = reduce + gather, 0.0
-    return tied + times * _exposed(reduce, behind, layers[0]) + _exposed(gather, before, layers[0])
-
-
-def _exposed(seconds: float, hidden_by: float, buckets: int) -> float:
-    return max(seconds - hidden_by, seconds / max(1, buckets)) if hidden_by else seconds
+    last_bucket = (reduce + gather) / max(1, layers[0])
+    exposed = times * beside(reduce, behind, overlap) + beside(gather, before, overlap)
+    return tied + min(reduce * times + gather, exposed + last_bucket)
 
 
 def _tied_tables(job: Job, layout: Layout) -> float:
