@@ -8,7 +8,7 @@ Korthikanti et al.'s eight; MT-NLG's three. Writes `benchmarks/results/planning_
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from pathlib import Path
 from statistics import mean
 
@@ -106,7 +106,7 @@ def main() -> None:
         "fitted": fitted,
         "relative_errors": errors,
         "machine": str(this_machine()),
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
     }
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")

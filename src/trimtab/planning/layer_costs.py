@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import msgspec
 
-from trimtab.planning.efficiency import COMMUNICATION_CORES
 from trimtab.planning.communication import all_gather, all_reduce, send
+from trimtab.planning.efficiency import COMMUNICATION_CORES
 from trimtab.planning.job import Job, Software
 from trimtab.planning.kernels import layer_seconds, matrix_seconds
 from trimtab.planning.stages import layer_parameters_of_rank

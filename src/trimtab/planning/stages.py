@@ -25,13 +25,17 @@ def layer_parameters_of_rank(shape: Architecture, tensor: int) -> float:
     return (shape.layer_matrices + shape.layer_vectors_split) / tensor + shape.layer_vectors_whole
 
 
-def table_parameters_of_rank(shape: Architecture, tensor: int, *, first: bool, last: bool) -> float:
-    """Embedding, positions, final norm and head of a rank: a tied head is on the last rank once more."""
-    tables = 0.0
+def table_parameters_of_rank(shape: Architecture, tensor: int, *, first: bool, last: bool) -> int:
+    """Embedding, positions, final norm and head of a rank: a tied head is on the last rank once more.
+
+    A vocabulary that does not divide leaves the first ranks a row more.
+    """
+    table = -(-shape.vocabulary // tensor) * shape.hidden
+    tables = 0
     if first:
-        tables += shape.embedding / tensor + shape.position_parameters
+        tables += table + shape.position_parameters
     if last:
         tables += shape.final_norm
         if not (first and shape.tied):
-            tables += shape.embedding / tensor
+            tables += table
     return tables
