@@ -47,9 +47,12 @@ def _costs(job: Job, plan: Plan, budget: Budget | None) -> dict[str, float]:
 
 def _money(job: Job, plan: Plan, budget: Budget | None) -> list[str]:
     costs = _costs(job, plan, budget)
-    return [format_duration(costs["hours"] * _SECONDS_PER_HOUR)] * ("hours" in costs) + [
-        f"{costs['cost']:,.0f}"
-    ] * ("cost" in costs)
+    shown = []
+    if "hours" in costs:
+        shown.append(format_duration(costs["hours"] * _SECONDS_PER_HOUR))
+    if "cost" in costs:
+        shown.append(f"{costs['cost']:,.0f}")
+    return shown
 
 
 def show_advice(job: Job, advice: Advice, top: int, budget: Budget | None, *, explain: bool) -> None:

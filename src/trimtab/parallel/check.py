@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -172,7 +173,11 @@ def _config(job: Job, layers: int) -> PreTrainedConfig:
             n_head=shape.heads,
             n_inner=shape.ffn,
         )
-    make = Qwen3Config if shape.query_key_norm else Qwen2Config if shape.attention_bias else LlamaConfig
+    if shape.attention_bias:
+        # Qwen2 has no head_dim of its own.
+        make = Qwen2Config
+    else:
+        make = partial(Qwen3Config if shape.query_key_norm else LlamaConfig, head_dim=shape.head_dim)
     return make(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
@@ -180,7 +185,6 @@ def _config(job: Job, layers: int) -> PreTrainedConfig:
         num_hidden_layers=layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
     )
 
 

@@ -19,6 +19,7 @@ Kind = Literal["gpt", "llama"]
 # Keys of `--arch` whose names differ from the record's.
 _ALIASES = {"vocab": "vocabulary"}
 _REQUIRED = ("family", "layers", "hidden", "heads", "vocabulary")
+_SWITCHES = ("tied", "attention_bias", "query_key_norm")
 _MAX = 10**9
 
 
@@ -105,37 +106,9 @@ def architecture(values: Mapping[str, object], *, sequence_length: int, where: s
     tied head, biases, and as many learned positions as the sequence is long; `llama` must name its `ffn`.
     """
     named = {_ALIASES.get(key, key): value for key, value in values.items()}
-    for key in named:
-        if key not in Architecture.__struct_fields__:
-            near = difflib.get_close_matches(key, [*Architecture.__struct_fields__, *_ALIASES], n=1)
-            raise UsageError(
-                f"{key!r} is no key of an architecture.",
-                where=where,
-                remedy=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(_spelled())}.",
-            )
-    for key in _REQUIRED:
-        if key not in named:
-            raise UsageError(f"the architecture names no {_spelling(key)}.", where=where, remedy="Add it.")
-    if named["family"] not in get_args(Kind):
-        raise UsageError(
-            f"family {named['family']!r} is unknown.",
-            where=where,
-            remedy=f"Use {' or '.join(get_args(Kind))}.",
-        )
+    _check_names(named, where)
+    _check_values(named, where)
     gpt = named["family"] == "gpt"
-    if not gpt and "ffn" not in named:
-        raise UsageError("a llama names no ffn.", where=where, remedy="Add the inner width, such as 14336.")
-    sizes = {key: value for key, value in named.items() if _is_size(key)}
-    for key, value in sizes.items():
-        # A model without learned positions has none of them.
-        least = 0 if key == "positions" else 1
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX:
-            raise UsageError(
-                f"{_spelling(key)} is {value!r}.", where=where, remedy=f"A whole number from {least} up."
-            )
-    for key in ("tied", "attention_bias", "query_key_norm"):
-        if not isinstance(named.get(key, False), bool):
-            raise UsageError(f"{key} is {named[key]!r}.", where=where, remedy="Use true or false.")
     hidden, heads = cast("int", named["hidden"]), cast("int", named["heads"])
     if "head_dim" not in named and hidden % heads:
         raise UsageError(
@@ -154,6 +127,42 @@ def architecture(values: Mapping[str, object], *, sequence_length: int, where: s
     return check(msgspec.convert(defaults | named, Architecture), where=where)
 
 
+def _check_names(named: Mapping[str, object], where: str) -> None:
+    for key in named:
+        if key not in Architecture.__struct_fields__:
+            near = difflib.get_close_matches(key, [*Architecture.__struct_fields__, *_ALIASES], n=1)
+            raise UsageError(
+                f"{key!r} is no key of an architecture.",
+                where=where,
+                remedy=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(_spelled())}.",
+            )
+    for key in _REQUIRED:
+        if key not in named:
+            raise UsageError(f"the architecture names no {_spelling(key)}.", where=where, remedy="Add it.")
+    if named["family"] not in get_args(Kind):
+        raise UsageError(
+            f"family {named['family']!r} is unknown.",
+            where=where,
+            remedy=f"Use {' or '.join(get_args(Kind))}.",
+        )
+    if named["family"] == "llama" and "ffn" not in named:
+        raise UsageError("a llama names no ffn.", where=where, remedy="Add the inner width, such as 14336.")
+
+
+def _check_values(named: Mapping[str, object], where: str) -> None:
+    for key, value in named.items():
+        if key in _SWITCHES:
+            if not isinstance(value, bool):
+                raise UsageError(f"{key} is {value!r}.", where=where, remedy="Use true or false.")
+        elif key != "family":
+            # A model without learned positions has none of them.
+            least = 0 if key == "positions" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX:
+                raise UsageError(
+                    f"{_spelling(key)} is {value!r}.", where=where, remedy=f"A whole number from {least} up."
+                )
+
+
 def check(shape: Architecture, *, where: str) -> Architecture:
     """Raises `UsageError` for heads that do not share their keys and values evenly."""
     if shape.heads % shape.kv_heads:
@@ -168,10 +177,6 @@ def check(shape: Architecture, *, where: str) -> Architecture:
 def _nearest_divisor(number: int, wanted: int) -> int:
     divisors = [d for d in range(1, min(number, 4096) + 1) if number % d == 0]
     return min(divisors, key=lambda d: (abs(d - wanted), d))
-
-
-def _is_size(key: str) -> bool:
-    return key not in ("family", "tied", "attention_bias", "query_key_norm")
 
 
 def _spelling(key: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from trimtab.planning.job import Job
 from trimtab.planning.software import software_of
 from trimtab.planning.stages import stage_layers
@@ -61,13 +63,13 @@ def _staged(job: Job, layout: Layout, sequences: int) -> Iterator[Layout]:
     if layout.pipeline == 1:
         yield layout
         return
-    yield _with(layout, schedule="1f1b")
-    yield _with(layout, schedule="zero_bubble")
+    yield replace(layout, schedule="1f1b")
+    yield replace(layout, schedule="zero_bubble")
     if sequences % layout.pipeline:
         return
     for virtual in range(2, _MAX_VIRTUAL + 1):
         if stage_layers(job.architecture.layers, layout.pipeline, virtual) is not None:
-            yield _with(layout, schedule="interleaved", virtual=virtual)
+            yield replace(layout, schedule="interleaved", virtual=virtual)
 
 
 def _shared(job: Job, layout: Layout, replicas: int) -> Iterator[Layout]:
@@ -76,12 +78,12 @@ def _shared(job: Job, layout: Layout, replicas: int) -> Iterator[Layout]:
         yield layout
         return
     for zero in (0, 1, 2) if layout.pipeline == 1 else (0, 1):
-        yield _with(layout, data=replicas, zero=zero)
+        yield replace(layout, data=replicas, zero=zero)
     local = max(1, job.machine.per_node // (layout.tensor * layout.context))
     for shard in {replicas, local}:
         if shard > 1 and replicas % shard == 0:
             for reshard in (False, True):
-                yield _with(layout, data=replicas // shard, shard=shard, reshard=reshard)
+                yield replace(layout, data=replicas // shard, shard=shard, reshard=reshard)
 
 
 def members(job: Job, family: Layout) -> Iterator[list[Layout]]:
@@ -95,14 +97,10 @@ def members(job: Job, family: Layout) -> Iterator[list[Layout]]:
         # Attention that keeps no scores has nothing to recompute.
         ways = ("none", "full")
     for recompute in ways:
-        yield [_with(family, micro_batch=size, recompute=recompute) for size in sizes]
+        yield [replace(family, micro_batch=size, recompute=recompute) for size in sizes]
 
 
 def _fills(layout: Layout, micro_batches: int) -> bool:
     if micro_batches < layout.pipeline:
         return False
     return layout.virtual == 1 or micro_batches % layout.pipeline == 0
-
-
-def _with(layout: Layout, **changes: object) -> Layout:
-    return Layout(**{name: getattr(layout, name) for name in layout.__struct_fields__} | changes)

@@ -1,4 +1,4 @@
-"""This machine's measured profile in the place of an accelerator's datasheet."""
+"""A machine's measured profile in the place of an accelerator's datasheet."""
 
 from __future__ import annotations
 
