@@ -29,7 +29,7 @@ REACHED = Reached(gemm=0.91)
 # The part of a device's cores that collectives take from the computation beside them (NCCL's channels).
 COMMUNICATION_CORES = 0.15
 # The part of a step in which eager PyTorch keeps the device busy: launches, allocations and waits leave gaps.
-EAGER_BUSY = 0.85
+EAGER_BUSY = 0.8
 # What the host needs to start one kernel from eager PyTorch.
 LAUNCH_SECONDS = 5e-6
 INSIDE_LATENCY_SECONDS, BETWEEN_LATENCY_SECONDS = 3e-6, 1e-5
