@@ -12,6 +12,7 @@ from trimtab.spec.version import __version__
 
 if TYPE_CHECKING:
     from trimtab.optimization.run import optimize as optimize
+    from trimtab.planning.advisor import plan_training as plan_training
     from trimtab.service.serve import serve as serve
     from trimtab.spec.recipe import Recipe as Recipe
     from trimtab.spec.verdict import Verdict as Verdict
@@ -24,9 +25,10 @@ _HOMES = {
     "Verdict": "trimtab.spec.verdict",
     "load": "trimtab.store.artifact",
     "optimize": "trimtab.optimization.run",
+    "plan_training": "trimtab.planning.advisor",
     "serve": "trimtab.service.serve",
 }
-__all__ = ["Artifact", "Recipe", "Verdict", "__version__", "load", "optimize", "serve"]
+__all__ = ["Artifact", "Recipe", "Verdict", "__version__", "load", "optimize", "plan_training", "serve"]
 
 
 def __getattr__(name: str) -> object:

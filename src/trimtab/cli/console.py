@@ -50,7 +50,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
     shown = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="left" if index == 0 else "right")
+        shown.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         shown.add_row(*row)
     console().print(shown)

@@ -71,6 +71,41 @@ def inspect(folder: Path) -> ModelInfo:
     )
 
 
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What a `config.json` alone says. `attention_bias`: on queries, keys and values; `query_key_norm`: on heads."""
+
+    family: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocabulary: int
+    context: int
+    tied: bool
+    attention_bias: bool
+    query_key_norm: bool
+
+
+def read_shape(config_file: Path) -> Shape:
+    """The dimensions of a model without its weights. Raises `ModelError` as `inspect` does."""
+    config = _config(config_file.parent) if config_file.name == CONFIG else _read_json(config_file)
+    known = family(str(config.get("model_type")), where=str(config_file))
+    for key in ("attention_bias", "mlp_bias"):
+        if config.get(key) and known.name == "llama":
+            raise ModelError(
+                f"{key} is not planned for.", where=str(config_file), remedy="Describe it: --arch."
+            )
+    return Shape(
+        family=known.name,
+        **_dimensions(config, known, config_file.parent),
+        tied=bool(config.get("tie_word_embeddings", known.tied)),
+        attention_bias=known.name in ("qwen2", "gpt2") or bool(config.get("attention_bias")),
+        query_key_norm=known.name == "qwen3",
+    )
+
+
 def refuse_code(folder: Path) -> None:
     """Raises `ModelError` for a file that could run code when loaded, and for configs that point to code."""
     for path in sorted(folder.iterdir()):

@@ -31,6 +31,7 @@ class Setup:
 
     def __init__(self, job: TrainJob, ranks: Ranks) -> None:
         self._job, self._ranks = job, ranks
+        data = Prepared.load(Path(job.data))
         self.precision = choose_precision(job.precision, ranks)
         self.model = load(Path(job.model)).train()
         # transformers wraps `to` in a way that hides its signature.
@@ -44,7 +45,6 @@ class Setup:
         grid = self.distributed.grid
         # Ranks must differ in dropout and agree in all else; weights come from files.
         torch.manual_seed(job.seed * 1009 + grid.stream)
-        data = Prepared.load(Path(job.data))
         self.loader = Loader(
             data.tokens("train"),
             length=job.sequence_length,

@@ -1,0 +1,138 @@
+"""Flags of `trimtab plan train` → the job to be planned. Torch-free; nothing is fetched from a network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimtab.spec.errors import UsageError
+from trimtab.spec.units import parse_bytes
+
+if TYPE_CHECKING:
+    from trimtab.planning.architecture import Architecture
+    from trimtab.planning.machine import Machine
+
+# Where `doctor --calibrate` leaves what it measured, in the home folder.
+PROFILE = "profile.json"
+THIS_MACHINE = "this"
+
+
+def read_architecture(model: str | None, arch: str | None, sequence_length: int) -> Architecture:
+    """A config.json, its folder, a preset, a hub id that is in the local cache; or `--arch` as JSON."""
+    from trimtab.planning.architecture import architecture
+    from trimtab.planning.presets import preset
+
+    if (model is None) == (arch is None):
+        raise UsageError(
+            "name one model.",
+            where="MODEL",
+            remedy="A config.json, a preset such as llama3-70b, or --arch JSON.",
+        )
+    if arch is not None:
+        try:
+            values = json.loads(arch)
+        except ValueError as error:
+            raise UsageError("not JSON.", where="--arch", remedy='Such as {"family":"gpt",…}.') from error
+        if not isinstance(values, dict):
+            raise UsageError("not a JSON object.", where="--arch", remedy='Such as {"family":"gpt",…}.')
+        return architecture(values, sequence_length=sequence_length, where="--arch")
+    name = str(model)
+    path = Path(name)
+    if path.is_dir():
+        return _from_config(path / "config.json")
+    if path.is_file() or name.endswith(".json"):
+        return _from_config(path)
+    if re.fullmatch(r"(hf://)?[\w.-]+/[\w.-]+", name):
+        return _from_config(_cached(name.removeprefix("hf://")))
+    return preset(name, where="MODEL")
+
+
+def _from_config(config: Path) -> Architecture:
+    from trimtab.models.info import read_shape
+    from trimtab.planning.architecture import Architecture, check
+
+    shape = read_shape(config)
+    gpt = shape.family == "gpt2"
+    return check(
+        Architecture(
+            family="gpt" if gpt else "llama",
+            layers=shape.layers,
+            hidden=shape.hidden,
+            heads=shape.heads,
+            kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            ffn=shape.ffn,
+            vocabulary=shape.vocabulary,
+            tied=shape.tied,
+            positions=shape.context if gpt else 0,
+            attention_bias=shape.attention_bias,
+            query_key_norm=shape.query_key_norm,
+        ),
+        where=str(config),
+    )
+
+
+def _cached(name: str) -> Path:
+    """The config of a hub's model, if some tool has fetched it to this machine before."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        found = None
+    else:
+        found = try_to_load_from_cache(name, "config.json")
+    if not isinstance(found, str):
+        raise UsageError(
+            f"{name} is not on this machine, and models are not fetched from a hub.",
+            where="MODEL",
+            remedy="Give the path of its config.json.",
+        )
+    return Path(found)
+
+
+def read_machine(
+    name: str | None,
+    *,
+    single_precision: bool,
+    per_node: int | None,
+    link: str | None,
+    network: str | None,
+) -> Machine:
+    """An accelerator by name; `this`, or nothing: the profile of this machine; or the file of one."""
+    from trimtab.planning.accelerators import accelerator, machine_of
+    from trimtab.planning.profiles import machine_of_profile
+    from trimtab.spec.profile import load_profile
+    from trimtab.store.home import home
+
+    profile = Path(name) if name and name.endswith(".json") else home() / PROFILE
+    if name is None and not profile.is_file():
+        raise UsageError(
+            "no accelerator is named, and this machine was not measured.",
+            where="--accelerator",
+            remedy="Name one, such as h100-80gb.",
+        )
+    if name in (None, THIS_MACHINE) or name == str(profile):
+        return machine_of_profile(load_profile(profile), single_precision=single_precision, per_node=per_node)
+    known = str(name)
+    return machine_of(
+        accelerator(known, where="--accelerator"),
+        name=known,
+        single_precision=single_precision,
+        per_node=per_node,
+        link=_rate(link, "--link"),
+        network=_rate(network, "--network"),
+    )
+
+
+def _rate(text: str | None, where: str) -> float | None:
+    """`450GB` → bytes a second."""
+    if text is None:
+        return None
+    try:
+        rate = parse_bytes(text.removesuffix("/s"))
+    except ValueError as error:
+        raise UsageError(f"{error}.", where=where) from error
+    if rate <= 0:
+        raise UsageError("no device could talk to another.", where=where, remedy="Such as 50GB.")
+    return float(rate)
