@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import bench, compress, demo, evaluate, keys, models, optimize, serve, train
+from trimtab.cli import bench, compress, demo, evaluate, keys, models, optimize, plan, serve, train
 from trimtab.cli.console import run
 from trimtab.spec.version import __version__
 
@@ -43,6 +43,7 @@ app.command()(train.train)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(plan.app, name="plan")
 
 
 def main() -> None:

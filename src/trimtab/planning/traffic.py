@@ -8,6 +8,8 @@ import msgspec
 
 from trimtab.spec.errors import UsageError
 
+MOST_TOKENS = 1 << 24
+
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of `prompt_tokens` in and `output_tokens` out. Exactly one of the two:
@@ -21,8 +23,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
     concurrency: int | None = None
 
-    def check(self, context_length: int) -> Traffic:
-        """Raises `UsageError` for traffic that cannot be, or that the model cannot answer. Returns itself."""
+    def check(self, context_length: int | None) -> Traffic:
+        """Raises `UsageError` for traffic that cannot be, or (None: not known) that the model cannot answer."""
         if (self.rate is None) == (self.concurrency is None):
             raise UsageError(
                 "traffic is a rate or a number of clients.",
@@ -35,11 +37,12 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{value} is too few.", where=f"--{name.replace('_', '-')}")
-        room = context_length - self.output_tokens
+        room = (context_length or MOST_TOKENS) - self.output_tokens
         if self.prompt_tokens > room:
             nearest = f"at most {room} prompt tokens with {self.output_tokens} of output"
+            together = self.prompt_tokens + self.output_tokens
             raise UsageError(
-                f"{self.prompt_tokens} + {self.output_tokens} tokens exceed the model's {context_length}.",
+                f"{together} tokens together exceed the context of {room + self.output_tokens}.",
                 where="traffic",
                 remedy=f"It takes {nearest}." if room > 0 else "Ask for a shorter answer.",
             )
@@ -53,3 +56,14 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     tpot_p95: float | None = None
     memory_bytes: int | None = None
     tokens_per_second: float | None = None
+
+    def check(self) -> Level:
+        """Raises `UsageError` for a limit that nothing could hold. Returns itself."""
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                flag = f"--{name.removesuffix('_bytes').replace('_', '-')}"
+                raise UsageError(
+                    f"a limit of {value:g} cannot be held.", where=flag, remedy="Give more than 0."
+                )
+        return self
