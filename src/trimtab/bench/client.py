@@ -60,6 +60,9 @@ class _Connection:
     __slots__ = ("answer", "begun", "outgoing", "receive", "socket")
 
     def __init__(self, job: Job) -> None:
+        self.open(job)
+
+    def open(self, job: Job) -> None:
         try:
             self.socket = socket.create_connection((job.host, job.port), timeout=10)
         except OSError as error:
@@ -147,11 +150,15 @@ class _ClosedLoop:
                 except OSError as error:
                     raise EngineError(f"a connection broke: {error.strerror}.", where="load") from error
                 if not data:
-                    raise EngineError("the service closed a connection in mid-answer.", where="load")
+                    self._lose(connection)
+                    continue
                 now = clock()
                 if connection.answer.take(data, now):
                     self._finish(connection, now)
         return bool(ready)
+
+    def _lose(self, connection: _Connection) -> None:  # noqa: ARG002 - the open loop looks at it
+        raise EngineError("the service closed a connection in mid-answer.", where="load")
 
     def _silence(self) -> EngineError:
         return EngineError(
@@ -186,6 +193,15 @@ class _OpenLoop(_ClosedLoop):
             if clock() - heard > timeout:
                 raise self._silence()
 
+    def _lose(self, connection: _Connection) -> None:
+        """A service may close what was idle for long; it is opened again."""
+        if connection not in self._free:
+            super()._lose(connection)
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        connection.open(self._job)
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+
     def _send(self, due: float) -> None:
         connection = self._free.pop()
         connection.begin(next(self._requests))
@@ -203,7 +219,7 @@ def drive(job: Job) -> Outcome:
         connections = []
         for _ in range(min(job.concurrency, job.requests)):
             connection = _Connection(job)
-            stack.callback(connection.socket.close)
+            stack.callback(lambda connection=connection: connection.socket.close())
             connections.append(connection)
         gc.collect()
         gc.disable()

@@ -75,10 +75,14 @@ def engine_steps(profile: EngineProfile) -> EngineSteps:
 
 
 def _ascending(times: list[float]) -> tuple[float, ...]:
-    """More sequences never take less time; where noise says so, the later figure is raised."""
-    for place in range(1, len(times)):
-        times[place] = max(times[place], times[place - 1])
-    return tuple(times)
+    """More sequences never take less time: the nearest ascending figures (isotonic least squares, by pooling)."""
+    pools: list[tuple[float, int]] = []
+    for time in times:
+        pools.append((time, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (low, few), (high, many) = pools.pop(), pools.pop()
+            pools.append(((low * few + high * many) / (few + many), few + many))
+    return tuple(mean for mean, count in pools for _ in range(count))
 
 
 def _slope(points: Sequence[tuple[float, float]]) -> float:
