@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from trimtab.cli import plan_serve
+from trimtab.cli import plan_compress, plan_serve
 
 app = typer.Typer(help="Predict: layouts, compression, serving. Nothing is run.", no_args_is_help=True)
 app.command("serve")(plan_serve.serve)
+app.command("compress")(plan_compress.compress)

@@ -4,19 +4,19 @@ only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from trimtab.cli.console import emit_json, progress, say, table
+from trimtab.cli.plan_level import read_level
 from trimtab.cli.serve import Overrides, served_model
 from trimtab.spec.errors import RefusedError, UsageError
 from trimtab.spec.serving import EngineName, WeightFormat
-from trimtab.spec.units import format_bytes, format_duration, parse_bytes, parse_duration
+from trimtab.spec.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from trimtab.planning.replay import Replayed
@@ -56,17 +56,14 @@ def serve(
 ) -> None:
     """Predict replicas, bounds, memory, latencies and cost of serving MODEL under a traffic."""
     from trimtab.planning.serving import plan_serving
-    from trimtab.planning.traffic import Level, Traffic
+    from trimtab.planning.traffic import Traffic
 
     traffic = Traffic(
         prompt_tokens=prompt_tokens, output_tokens=output_tokens, rate=rate, concurrency=concurrency
     ).check(None)
-    level = Level(
-        ttft_p95=_read(ttft_p95, parse_duration, "--ttft-p95"),
-        tpot_p95=_read(tpot_p95, parse_duration, "--tpot-p95"),
-        memory_bytes=_read(memory, parse_bytes, "--memory"),
-        tokens_per_second=tokens_per_second,
-    ).check()
+    level = read_level(
+        ttft_p95=ttft_p95, tpot_p95=tpot_p95, memory=memory, tokens_per_second=tokens_per_second
+    )
     if price is not None and not 0 <= price < float("inf"):
         raise UsageError(
             f"{price} is no price.", where="--price", remedy="Give what one machine costs an hour."
@@ -107,13 +104,6 @@ def engine_profile(served: ServedModel, *, measure: bool) -> EngineProfile:
         )[served.name]
     say(f"kept in {save_engine_profile(found, home())}")
     return found
-
-
-def _read(text: str | None, parse: Callable[[str], Any], flag: str) -> Any:
-    try:
-        return None if text is None else parse(text)
-    except ValueError as error:
-        raise UsageError(f"{error}.", where=flag) from error
 
 
 def _show(profile: EngineProfile, plan: ServingPlan) -> None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from trimtab.bench.load import Event
 from trimtab.bench.waves import Waves, measure_waves, sizes
+from trimtab.compression.variants import blank, single_cuts
 from trimtab.engines.builds import ensure_build, weights_bytes
 from trimtab.engines.openvino.runtime import CACHE_BLOCK_TOKENS, cache_token_bytes
 from trimtab.models.info import inspect
 from trimtab.optimization.speed import Rows, served
 from trimtab.spec.artifact import content_digest
 from trimtab.spec.clock import now
-from trimtab.spec.engine_profile import EngineProfile
+from trimtab.spec.engine_profile import CompressionProfile, EngineProfile, ShapeProfile
 from trimtab.spec.hardware import this_machine
-from trimtab.spec.serving import MockSettings, ServingConfiguration
+from trimtab.spec.serving import MockSettings, ServingConfiguration, WeightFormat
 from trimtab.spec.version import __version__
 
-ROUNDS, SECONDS = 7, 90.0
+ROUNDS, COMPRESSION_ROUNDS, SECONDS = 7, 5, 90.0
 
 
 def measure_profiles(
@@ -50,6 +52,41 @@ def measure_profiles(
             )
         found[name] = _profile(name, artifact, serving, waves, context, home)
     return found
+
+
+def measure_compression(
+    name: str,
+    artifact: Path,
+    serving: ServingConfiguration,
+    formats: Sequence[WeightFormat],
+    home: Path,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+) -> CompressionProfile:
+    """The whole model as `serving` says and in each other format, and single cuts with random weights."""
+    info = inspect(artifact)
+    whole, *cuts = single_cuts(info)
+    with tempfile.TemporaryDirectory(prefix="trimtab-shapes-", dir=home) as folder:
+        rows = {name: (artifact, serving, whole)}
+        for bits in formats:
+            if bits != serving.weight_format:
+                rows[bits] = (artifact, msgspec.structs.replace(serving, weight_format=bits), whole)
+        for number, shape in enumerate(cuts):
+            rows[str(shape)] = (blank(artifact, shape, Path(folder, str(number))), serving, shape)
+        profiles = measure_profiles(
+            {row: (path, how) for row, (path, how, _) in rows.items()},
+            home,
+            rounds=COMPRESSION_ROUNDS,
+            seconds=SECONDS / 2,
+            on_event=on_event,
+        )
+    return CompressionProfile(
+        model=content_digest(artifact),
+        name=name,
+        shapes=tuple(
+            ShapeProfile(**shape.sizes, profile=profiles[row]) for row, (_, _, shape) in rows.items()
+        ),
+    )
 
 
 def _limits(artifact: Path | None, serving: ServingConfiguration) -> tuple[int, int]:

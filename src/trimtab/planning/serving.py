@@ -11,12 +11,13 @@ import math
 import msgspec
 
 from trimtab.planning.engine_steps import EngineSteps, engine_steps
+from trimtab.planning.limits import broken, nearest_flags, over
 from trimtab.planning.queueing import Queue, completion_rates, queue, queue_bound
 from trimtab.planning.replay import Batching, Replayed, replay
 from trimtab.planning.traffic import Level, Traffic
 from trimtab.spec.engine_profile import EngineProfile
 from trimtab.spec.serving import ServingConfiguration
-from trimtab.spec.units import format_bytes, format_duration
+from trimtab.spec.units import format_bytes
 
 MOST_WORKERS = 1024
 # A service that refuses more than one request in a hundred has too few workers.
@@ -98,7 +99,7 @@ class _Search:
 
     def plan(self) -> ServingPlan:
         workers = self._fewest()
-        reasons = self._impossible() or self._too_much_memory(workers)
+        reasons = self._impossible()
         option = self._try(workers)
         if option.reason and not reasons:
             reasons = (option.reason,)
@@ -147,22 +148,15 @@ class _Search:
     def _try(self, workers: int) -> Option:
         if workers not in self._tried:
             expected = replay(self._steps, self._batching, self._traffic, workers=workers)
-            self._tried[workers] = Option(workers=workers, expected=expected, reason=self._broken(expected))
+            self._tried[workers] = Option(
+                workers=workers, expected=expected, reason=self._broken(workers, expected)
+            )
         return self._tried[workers]
 
-    def _broken(self, expected: Replayed) -> str | None:
-        level = self._level
-        if level.ttft_p95 is not None and expected.ttft_p95 > level.ttft_p95:
-            return _over("time to first token, p95", expected.ttft_p95, level.ttft_p95)
-        if level.tpot_p95 is not None and expected.tpot_p95 > level.tpot_p95:
-            return _over("time per output token, p95", expected.tpot_p95, level.tpot_p95)
+    def _broken(self, workers: int, expected: Replayed) -> str | None:
         if expected.refused > MOST_REFUSED:
             return f"{expected.refused:.0%} of the requests would be refused."
-        if level.tokens_per_second is not None and expected.tokens_per_second < level.tokens_per_second:
-            return (
-                f"{expected.tokens_per_second:,.0f} output tokens/s are under {level.tokens_per_second:,.0f}."
-            )
-        return None
+        return broken(self._level, expected, self._memory(workers))
 
     def _first_token(self) -> float:
         """Time to first token of a request that finds the service empty."""
@@ -179,21 +173,20 @@ class _Search:
         return self._steps.in_context(self._steps.alone(running), running, running * context)
 
     def _impossible(self) -> tuple[str, ...]:
-        """Limits that not even a request alone on its machine holds."""
+        """Limits that not even a request alone on its machine holds, or the fewest workers."""
         level, reasons = self._level, []
         if level.ttft_p95 is not None and self._first_token() > level.ttft_p95:
             reasons.append(
-                _over("time to first token of a request alone", self._first_token(), level.ttft_p95)
+                over("time to first token of a request alone", self._first_token(), level.ttft_p95)
             )
         if level.tpot_p95 is not None and self._step(1) > level.tpot_p95:
-            reasons.append(_over("time per output token of a request alone", self._step(1), level.tpot_p95))
+            reasons.append(over("time per output token of a request alone", self._step(1), level.tpot_p95))
+        least = self._memory(self._least())
+        if level.memory_bytes is not None and least > level.memory_bytes:
+            reasons.append(
+                f"memory of a machine: {format_bytes(least)} is over {format_bytes(level.memory_bytes)}."
+            )
         return tuple(reasons)
-
-    def _too_much_memory(self, workers: int) -> tuple[str, ...]:
-        limit = self._level.memory_bytes
-        if limit is None or self._memory(workers) <= limit:
-            return ()
-        return (f"memory of a machine: {format_bytes(self._memory(workers))} is over {format_bytes(limit)}.",)
 
     def _nearest(self) -> str:
         """A level that this engine does hold, as flags: what cannot be is given a quarter over its floor."""
@@ -204,15 +197,8 @@ class _Search:
         )
         search = _Search(self._profile, self._traffic, relaxed, None)
         workers = search._fewest()
-        found, flags = search._try(workers).expected, []
-        if level.ttft_p95 is not None and found.ttft_p95 > level.ttft_p95:
-            flags.append(f"--ttft-p95 {_written(found.ttft_p95)}")
-        if level.tpot_p95 is not None and found.tpot_p95 > level.tpot_p95:
-            flags.append(f"--tpot-p95 {_written(found.tpot_p95)}")
-        if level.memory_bytes is not None and search._memory(workers) > level.memory_bytes:
-            flags.append(f"--memory {math.ceil(1.05 * search._memory(workers) / 2**20)}MiB")
-        if level.tokens_per_second is not None and found.tokens_per_second < level.tokens_per_second:
-            flags.append(f"--tokens-per-second {math.floor(0.95 * found.tokens_per_second)}")
+        found = search._try(workers).expected
+        flags = nearest_flags(level, found, search._memory(workers))
         if self._traffic.rate is not None and found.refused > MOST_REFUSED:
             flags.append(f"--rate {0.9 * workers * max(search._rates):.3g}")
         return f"{' '.join(flags)} can be had with {_workers(workers)}."
@@ -271,15 +257,6 @@ class _Search:
         if self._price is None:
             return None
         return self._price * self._machines(workers) / (expected.tokens_per_second * 3600) * 1e6
-
-
-def _over(what: str, found: float, limit: float) -> str:
-    return f"{what}: {format_duration(found)} is over {format_duration(limit)}."
-
-
-def _written(seconds: float) -> str:
-    """A limit with a little room, as a flag reads it: `0.01234` → `13ms`."""
-    return f"{math.ceil(1.05e3 * seconds)}ms"
 
 
 def _workers(count: int) -> str:

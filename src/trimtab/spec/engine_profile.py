@@ -48,3 +48,22 @@ class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     layers: int = 0
     cache_token_bytes: float = 0.0
     cache_block_tokens: int = 1
+
+
+class ShapeProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The profile of one shape of a model in one weight format (its `serving`'s)."""
+
+    layers: int
+    ffn: int
+    kv_heads: int
+    profile: EngineProfile
+
+
+class CompressionProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What single steps of compression do to one model on one engine: the first shape is the whole model, the
+    others differ from it in one thing each. Speed does not depend on what weights are, so they may be random.
+    """
+
+    model: str
+    name: str
+    shapes: tuple[ShapeProfile, ...]
