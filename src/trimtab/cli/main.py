@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import bench, compress, demo, evaluate, keys, models, optimize, plan, serve, train
+from trimtab.cli import bench, compress, demo, doctor, evaluate, keys, models, optimize, plan, serve, train
 from trimtab.cli.console import run
 from trimtab.spec.version import __version__
 
@@ -36,6 +36,7 @@ def _main(
 
 app.command()(compress.compress)
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 app.command()(evaluate.evaluate)
 app.command()(optimize.optimize)
 app.command()(serve.serve)

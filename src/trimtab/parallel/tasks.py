@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-TaskName = Literal["train", "rate"]
+TaskName = Literal["calibrate", "train", "rate"]
 
-TASKS: Mapping[TaskName, str] = {"train": "trimtab.training.task", "rate": "trimtab.training.rate"}
+TASKS: Mapping[TaskName, str] = {
+    "calibrate": "trimtab.parallel.calibration",
+    "train": "trimtab.training.task",
+    "rate": "trimtab.training.rate",
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,15 +12,29 @@ from trimtab.spec.engine_profile import CompressionProfile, EngineProfile
 from trimtab.spec.errors import NotFoundError, UsageError
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.ids import digest
+from trimtab.spec.profile import Comparison, load_profile, save_profile
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.store.durable import replace_bytes
 
-Profile = TypeVar("Profile", EngineProfile, CompressionProfile)
+# Old runs are forgotten: the machine and the code move on.
+MOST_COMPARISONS = 200
+Kind = TypeVar("Kind", EngineProfile, CompressionProfile)
 
 
 def machine_profile_path(home: Path) -> Path:
     """What `doctor --calibrate` measured of this machine."""
     return home / "profile.json"
+
+
+def append_comparisons(home: Path, rows: Sequence[Comparison]) -> bool:
+    """What a run was predicted to take and took, for the planner to learn from; False without a calibration."""
+    path = machine_profile_path(home)
+    if not path.exists():
+        return False
+    profile = load_profile(path)
+    kept = (*profile.comparisons, *rows)[-MOST_COMPARISONS:]
+    save_profile(msgspec.structs.replace(profile, comparisons=kept), path)
+    return True
 
 
 def engine_profile_path(home: Path, model: str, serving: ServingConfiguration) -> Path:
@@ -71,7 +86,7 @@ def _save(profile: EngineProfile | CompressionProfile, path: Path) -> Path:
     return path
 
 
-def _load(path: Path, kind: type[Profile]) -> Profile:
+def _load(path: Path, kind: type[Kind]) -> Kind:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
