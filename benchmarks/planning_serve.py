@@ -40,7 +40,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "planning_serve.json"
 # (share of the predicted capacity, prompt tokens, output tokens); the profile's waves have 16 or 512 in, 48 out.
 LOADS = ((0.3, 64, 64), (0.55, 32, 96), (0.8, 96, 32))
 CLIENTS, CLIENT_LENGTHS = 12, (40, 80)
-REQUESTS = 250
+REQUESTS = 200
 THROUGHPUT_BOUND, P95_BOUND = 0.20, 0.30
 
 
@@ -171,6 +171,11 @@ def show(rows: list[Row]) -> None:
     table("plan serve against the service", columns, [line(row) for row in rows])
 
 
+def keep(result: Result, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
+
+
 def held(row: Row) -> bool:
     times = (row.errors.ttft_p95, row.errors.tpot_p95, row.errors.latency_p95)
     return abs(row.errors.tokens_per_second) <= THROUGHPUT_BOUND and all(abs(e) <= P95_BOUND for e in times)
@@ -193,9 +198,10 @@ def main() -> int:
             say(f"{model.name}: profile")
             profiles |= measure_profiles({model.name: (model.artifact, model.serving)}, home())
             rows += measure(model, profiles[model.name], arguments.rounds)
-    result = Result(hardware=this_machine(), created=now(), rows=tuple(rows), profiles=profiles)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
+            keep(
+                Result(hardware=this_machine(), created=now(), rows=tuple(rows), profiles=profiles),
+                arguments.output,
+            )
     show(rows)
     return 0 if all(map(held, rows)) else 1
 

@@ -2,7 +2,8 @@
 
 Each worker does what ours do: between steps it takes requests in order while there is room, gives every running
 sequence a token, and fills what is left of the step's token budget with prompts. A request goes to the worker
-that owes the fewest tokens. Means agree with `queueing` (a test holds them together); percentiles have no formula.
+that owes the fewest tokens, which at equal lengths is the one with the fewest requests. Means agree with
+`queueing` (a test holds them together); percentiles have no formula.
 """
 
 from __future__ import annotations
