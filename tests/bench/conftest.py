@@ -11,10 +11,20 @@ import pytest
 
 class StreamingService:
     def __init__(
-        self, *, step_seconds=0.0005, status=200, body=None, usage=True, cut=None, split=False, wait=0.0
+        self,
+        *,
+        step_seconds=0.0005,
+        status=200,
+        body=None,
+        usage=True,
+        cut=None,
+        split=False,
+        wait=0.0,
+        close_after=None,
     ):
         self.step_seconds, self.status, self.body, self.usage = step_seconds, status, body, usage
         self.cut, self.split, self.wait = cut, split, wait
+        self.close_after = close_after
         self.requests, self.connections, self.busy, self.most = [], 0, 0, 0
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -35,6 +45,7 @@ class StreamingService:
     def _serve(self, connection):
         with suppress(OSError), connection, connection.makefile("rb") as reader:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            answered = 0
             while line := reader.readline():
                 headers = {}
                 while (field := reader.readline().strip()) != b"":
@@ -48,6 +59,9 @@ class StreamingService:
                 self._answer(connection, body)
                 with self._lock:
                     self.busy -= 1
+                answered += 1
+                if answered == self.close_after:
+                    return
 
     def _answer(self, connection, body):
         time.sleep(self.wait)

@@ -152,7 +152,7 @@ def test_a_config_of_a_folder(plan, tmp_path):
 def test_planning_brings_no_torch():
     code = (
         "import sys\n"
-        "import trimtab.cli.plan, trimtab.cli.plan_job, trimtab.planning.advisor, trimtab.planning.fitting\n"
+        "import trimtab.cli.plan_train, trimtab.cli.plan_job, trimtab.planning.advisor, trimtab.planning.fitting\n"
         "import trimtab.planning.profiles\n"
         "print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
     )

@@ -1,13 +1,14 @@
 """The load client: raw sockets, one thread, one selector, HTTP/1.1 keep-alive. It must cost next to nothing.
 
 On few cores the client's time is taken from the service's, and a library can spend more on a chunk than a
-small model on a token. Closed loop: each connection sends its next request as soon as its last one is
-answered. Connections are opened before the clock starts.
+small model on a token. A closed loop, or requests that leave at random moments. Connections are opened before
+the clock starts.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import selectors
 import socket
@@ -47,12 +48,21 @@ def render(job: Job) -> Iterator[bytes]:
         yield head.encode() + body
 
 
+def arrivals(job: Job) -> list[float]:
+    """When the requests of an open loop are due, in seconds from its start: exponential gaps, by `job.seed`."""
+    generator = random.Random(~job.seed)  # noqa: S311 -- moments, not secrets
+    return list(itertools.accumulate(generator.expovariate(job.rate or 1.0) for _ in range(job.requests)))
+
+
 class _Connection:
     """One keep-alive connection and the request it is busy with."""
 
     __slots__ = ("answer", "begun", "outgoing", "receive", "socket")
 
     def __init__(self, job: Job) -> None:
+        self.open(job)
+
+    def open(self, job: Job) -> None:
         try:
             self.socket = socket.create_connection((job.host, job.port), timeout=10)
         except OSError as error:
@@ -82,8 +92,8 @@ class _Connection:
             raise EngineError(f"the service closed a connection: {error.strerror}.", where="load") from error
 
 
-class _Loop:
-    """The closed loop of one job."""
+class _ClosedLoop:
+    """Each connection sends its next request as soon as its last one is answered."""
 
     def __init__(self, job: Job, selector: selectors.BaseSelector) -> None:
         self._job, self._selector = job, selector
@@ -120,41 +130,96 @@ class _Loop:
         for connection in connections:
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)
             self._next(connection)
-        select, watched, clock = self._selector.select, self._selector.get_map(), time.perf_counter
+        watched = self._selector.get_map()
         while watched:
-            ready = select(self._job.timeout_seconds)
-            if not ready:
-                raise EngineError(
-                    f"no byte came for {self._job.timeout_seconds:.0f} s.",
-                    where="load",
-                    remedy="See the service's log.",
-                )
-            for key, mask in ready:
-                connection: _Connection = key.data
-                if mask & selectors.EVENT_WRITE:
-                    connection.flush()
-                    self._watch(connection)
-                if mask & selectors.EVENT_READ:
-                    try:
-                        data = connection.receive(_READ_BYTES)
-                    except OSError as error:
-                        raise EngineError(f"a connection broke: {error.strerror}.", where="load") from error
-                    if not data:
-                        raise EngineError("the service closed a connection in mid-answer.", where="load")
-                    now = clock()
-                    if connection.answer.take(data, now):
-                        self._finish(connection, now)
+            if not self._turn(self._job.timeout_seconds):
+                raise self._silence()
+
+    def _turn(self, seconds: float) -> bool:
+        """Serve what is ready within `seconds`; False if nothing was."""
+        clock = time.perf_counter
+        ready = self._selector.select(seconds)
+        for key, mask in ready:
+            connection: _Connection = key.data
+            if mask & selectors.EVENT_WRITE:
+                connection.flush()
+                self._watch(connection)
+            if mask & selectors.EVENT_READ:
+                try:
+                    data = connection.receive(_READ_BYTES)
+                except OSError as error:
+                    raise EngineError(f"a connection broke: {error.strerror}.", where="load") from error
+                if not data:
+                    self._lose(connection)
+                    continue
+                now = clock()
+                if connection.answer.take(data, now):
+                    self._finish(connection, now)
+        return bool(ready)
+
+    def _lose(self, connection: _Connection) -> None:  # noqa: ARG002 - the open loop looks at it
+        raise EngineError("the service closed a connection in mid-answer.", where="load")
+
+    def _silence(self) -> EngineError:
+        return EngineError(
+            f"no byte came for {self._job.timeout_seconds:.0f} s.",
+            where="load",
+            remedy="See the service's log.",
+        )
+
+
+class _OpenLoop(_ClosedLoop):
+    """Requests leave when they are due. One that finds no free connection waits, and its wait counts."""
+
+    def __init__(self, job: Job, selector: selectors.BaseSelector) -> None:
+        super().__init__(job, selector)
+        self._free: list[_Connection] = []
+
+    def _next(self, connection: _Connection) -> None:
+        self._free.append(connection)
+
+    def run(self, connections: list[_Connection]) -> None:
+        for connection in connections:
+            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+            self._next(connection)
+        clock, timeout = time.perf_counter, self._job.timeout_seconds
+        due = [clock() + offset for offset in reversed(arrivals(self._job))]
+        heard = clock()
+        while due or len(self._free) < len(connections):
+            while due and self._free and due[-1] <= clock():
+                self._send(due.pop())
+            wait = min(timeout, max(0.0, due[-1] - clock())) if due and self._free else timeout
+            heard = clock() if self._turn(wait) or len(self._free) == len(connections) else heard
+            if clock() - heard > timeout:
+                raise self._silence()
+
+    def _lose(self, connection: _Connection) -> None:
+        """A service may close what was idle for long; it is opened again."""
+        if connection not in self._free:
+            super()._lose(connection)
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        connection.open(self._job)
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+
+    def _send(self, due: float) -> None:
+        connection = self._free.pop()
+        connection.begin(next(self._requests))
+        connection.begun = due
+        self._watch(connection)
 
 
 def drive(job: Job) -> Outcome:
     """Run one job. Raises `EngineError` with the service's own message where it refuses or fails."""
     with ExitStack() as stack:
-        selector = stack.enter_context(selectors.DefaultSelector())
-        loop = _Loop(job, selector)
+        # epoll waits in whole milliseconds, which is too coarse for moments; select does not.
+        kind = selectors.DefaultSelector if job.rate is None else selectors.SelectSelector
+        selector = stack.enter_context(kind())
+        loop = _ClosedLoop(job, selector) if job.rate is None else _OpenLoop(job, selector)
         connections = []
         for _ in range(min(job.concurrency, job.requests)):
             connection = _Connection(job)
-            stack.callback(connection.socket.close)
+            stack.callback(lambda connection=connection: connection.socket.close())
             connections.append(connection)
         gc.collect()
         gc.disable()

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 
 from trimtab.bench.generator import Generator
-from trimtab.bench.job import Job, Outcome
+from trimtab.bench.job import Job, Outcome, address
 from trimtab.bench.memory import Peak
 from trimtab.spec.errors import UsageError
 from trimtab.spec.measures import Estimate, Load, Speed
@@ -119,17 +118,8 @@ def _seed(traffic: _Traffic, turn: Turn) -> int:
 
 
 def _job(target: Target, traffic: _Traffic, turn: Turn) -> Job:
-    url = urlsplit(target.url)
-    if url.scheme != "http" or not url.hostname:
-        raise UsageError(
-            f"{target.url!r} cannot be loaded.",
-            where="url",
-            remedy="Give an http:// address; the client speaks no TLS.",
-        )
     return Job(
-        host=url.hostname,
-        port=url.port or 80,
-        path=url.path.rstrip("/").removesuffix("/v1") + "/v1/completions",
+        **address(target.url)._asdict(),
         model=target.model,
         key=target.key,
         concurrency=turn.concurrency,

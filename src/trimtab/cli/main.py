@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import bench, compress, demo, evaluate, keys, models, optimize, parity, plan, serve, train
+from trimtab.cli import (
+    bench,
+    compress,
+    demo,
+    doctor,
+    evaluate,
+    keys,
+    models,
+    optimize,
+    parity,
+    plan,
+    serve,
+    train,
+)
 from trimtab.cli.console import run
 from trimtab.spec.version import __version__
 
@@ -36,15 +49,16 @@ def _main(
 
 app.command()(compress.compress)
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 app.command()(evaluate.evaluate)
 app.command()(optimize.optimize)
 app.command()(parity.parity)
 app.command()(serve.serve)
 app.command()(train.train)
 app.add_typer(bench.app, name="bench")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(plan.app, name="plan")
-app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

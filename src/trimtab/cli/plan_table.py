@@ -10,7 +10,7 @@ from trimtab.cli.console import say, table
 from trimtab.spec.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
-    from trimtab.cli.plan import Budget
+    from trimtab.cli.plan_train import Budget
     from trimtab.parallel.check import Check
     from trimtab.planning.advisor import Advice
     from trimtab.planning.job import Job

@@ -59,7 +59,7 @@ def serve(
     signal.signal(signal.SIGTERM, _end)
     overrides = Overrides(engine=engine, weight_format=weight_format, replicas=replicas, threads=threads)
     with ExitStack() as stack:
-        models = [_served(target, overrides, stack) for target in targets]
+        models = [served_model(target, overrides, stack) for target in targets]
         say(f"Loading {', '.join(model.name for model in models)} …")
         service = stack.enter_context(
             start(models, home=home(), host=host, port=port, insecure_http=insecure_http)
@@ -80,7 +80,7 @@ def _end(_number: int, _frame: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def _served(target: str, overrides: Overrides, stack: ExitStack) -> ServedModel:
+def served_model(target: str, overrides: Overrides, stack: ExitStack) -> ServedModel:
     from trimtab.service.launch import ServedModel
 
     if target == MOCK:

@@ -31,7 +31,7 @@ CHOICE_ROUNDS, CLAIM_ROUNDS = 2, paired.CLAIM_ROUNDS
 # Enough waves that a round of the fastest row lasts a few tenths of a second.
 WAVES, FEWEST = 2, 3
 OnLoad = Callable[[LoadEvent], None]
-Rows = Mapping[str, tuple[Path, ServingConfiguration]]
+Rows = Mapping[str, tuple[Path | None, ServingConfiguration]]
 
 
 class Speeds(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ def load_events(stage: str, on_event: OnEvent) -> OnLoad:
     return pass_on
 
 
-class _Running(msgspec.Struct, frozen=True, kw_only=True):
+class Running(msgspec.Struct, frozen=True, kw_only=True):
     """A service that is up. `load_seconds` is from its start to its readiness."""
 
     target: Target
@@ -65,9 +65,9 @@ class _Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def _served(rows: Rows, home: Path) -> Iterator[dict[str, _Running]]:
+def served(rows: Rows, home: Path) -> Iterator[dict[str, Running]]:
     """One service a row, each on a free loopback port, and a key that is gone afterwards."""
-    ensure_builds(list(rows.values()), home)
+    ensure_builds([(path, how) for path, how in rows.values() if path is not None], home)
     keys = KeyRing(home)
     key = keys.create("measurement")
     with ExitStack() as stack:
@@ -80,12 +80,12 @@ def _served(rows: Rows, home: Path) -> Iterator[dict[str, _Running]]:
             )
             seconds = time.monotonic() - began
             target = Target(url=service.url, key=key.key, model=MODEL, pids=tuple(service.pids()))
-            running[name] = _Running(target=target, load_seconds=seconds)
+            running[name] = Running(target=target, load_seconds=seconds)
         yield running
 
 
 def _measure(
-    running: Mapping[str, _Running],
+    running: Mapping[str, Running],
     traffic: Traffic,
     vocabulary: int,
     concurrencies: Sequence[int],
@@ -118,7 +118,7 @@ def time_quickly(
     """By row, its speed-up over the first row under load: a few rounds, one worker a core, no claim."""
     rows = {s.name: (s.path, list(core_plans(s.serving).values())[-1]) for s in subjects}
     first, level = subjects[0], traffic.concurrency
-    with _served(rows, home) as running:
+    with served(rows, home) as running:
         found = _measure(running, traffic, inspect(first.path).vocabulary, (level,), CHOICE_ROUNDS, on_load)
     return {name: speedup(found[name], found[first.name], level).value for name in rows}
 
@@ -130,7 +130,7 @@ def choose_plans(
     plans = {s.name: core_plans(s.serving) for s in subjects}
     rows = {f"{s.name} {label}": (s.path, how) for s in subjects for label, how in plans[s.name].items()}
     vocabulary, level = inspect(subjects[0].path).vocabulary, traffic.concurrency
-    with _served(rows, home) as running:
+    with served(rows, home) as running:
         found = _measure(running, traffic, vocabulary, (level,), CHOICE_ROUNDS, on_load)
 
     def rate(name: str, label: str) -> float:
@@ -154,7 +154,7 @@ def measure_speeds(
     int8 = _name_of("int8_only", subjects) or baseline
     levels = sorted({1, traffic.concurrency})
     rows = {s.name: (s.path, servings[s.name]) for s in subjects}
-    with _served(rows, home) as running:
+    with served(rows, home) as running:
         found = _measure(running, traffic, vocabulary, levels, CLAIM_ROUNDS, on_load, again=baseline)
 
     def ratios(against: str) -> dict[str, dict[int, Estimate]]:

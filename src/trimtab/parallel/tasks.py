@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-TaskName = Literal["parity", "rate", "train"]
+TaskName = Literal["calibrate", "parity", "rate", "train"]
 
 TASKS: Mapping[TaskName, str] = {
+    "calibrate": "trimtab.parallel.calibration",
     "parity": "trimtab.training.parity.task",
     "rate": "trimtab.training.rate",
     "train": "trimtab.training.task",

@@ -28,7 +28,7 @@ def cut(
 ) -> PreTrainedModel:
     """A new model of `shape`. Halves without an entry in `cuts` stay as they are; `model` is not changed."""
     check(shape, info)
-    smaller = type(model)(_config(model.config, family, info, shape))
+    smaller = type(model)(smaller_config(model.config, family, info, shape))
     smaller.to(dtype=model.dtype)  # pyrefly: ignore[missing-argument] (transformers wraps `to`)
     by_layer = {(entry.layer, entry.half): entry for entry in cuts}
     state = _outside_layers(model.state_dict(), family)
@@ -47,7 +47,9 @@ def cut(
     return smaller.eval()
 
 
-def _config(config: PretrainedConfig, family: Family, info: ModelInfo, shape: Shape) -> PretrainedConfig:
+def smaller_config(
+    config: PretrainedConfig, family: Family, info: ModelInfo, shape: Shape
+) -> PretrainedConfig:
     if len(shape.layers) < info.layers and getattr(config, "scale_attn_by_inverse_layer_idx", False):
         raise ModelError(
             "layers cannot be removed from a model that scales attention by the layer's number.",
