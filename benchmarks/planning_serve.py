@@ -6,7 +6,8 @@ MODEL is what `trimtab serve` takes: a name of the store, a ./FOLDER or `mock`. 
 lengths and rates that no wave of the profile had, and one of clients in a closed loop go through the real service.
 Rates are set from a first, short profile; then every round plays the profile's waves and all loads in turn, so
 that both see the same moods of the machine, and what is predicted comes from the waves of those rounds alone. The
-arrivals that are predicted and those that are measured have different seeds. Writes `benchmarks/results/planning_serve.json` with machine and date; exits 1 if a bound is missed.
+arrivals that are predicted and those that are measured have different seeds. Writes
+`benchmarks/results/planning_serve.json` with machine and date; exits 1 if a bound is missed.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from trimtab.spec.version import __version__
 
 if TYPE_CHECKING:
     from trimtab.optimization.run import optimize as optimize
+    from trimtab.planning.compression import plan_compression as plan_compression
+    from trimtab.planning.serving import plan_serving as plan_serving
     from trimtab.service.serve import serve as serve
     from trimtab.spec.recipe import Recipe as Recipe
     from trimtab.spec.verdict import Verdict as Verdict
@@ -24,9 +26,21 @@ _HOMES = {
     "Verdict": "trimtab.spec.verdict",
     "load": "trimtab.store.artifact",
     "optimize": "trimtab.optimization.run",
+    "plan_compression": "trimtab.planning.compression",
+    "plan_serving": "trimtab.planning.serving",
     "serve": "trimtab.service.serve",
 }
-__all__ = ["Artifact", "Recipe", "Verdict", "__version__", "load", "optimize", "serve"]
+__all__ = [
+    "Artifact",
+    "Recipe",
+    "Verdict",
+    "__version__",
+    "load",
+    "optimize",
+    "plan_compression",
+    "plan_serving",
+    "serve",
+]
 
 
 def __getattr__(name: str) -> object:
