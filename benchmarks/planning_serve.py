@@ -3,9 +3,11 @@
     python benchmarks/planning_serve.py MODEL… [--rounds N] [--output FILE]
 
 MODEL is what `trimtab serve` takes: a name of the store, a ./FOLDER or `mock`. Three loads of random arrivals, at
-lengths and rates that no wave of the profile had, and one of clients in a closed loop go through the real service;
-rounds are interleaved over loads. The arrivals that are predicted and those that are measured have different
-seeds. Writes `benchmarks/results/planning_serve.json` with machine and date; exits 1 if a bound is missed.
+lengths and rates that no wave of the profile had, and one of clients in a closed loop go through the real service.
+Rates are set from a first, short profile; then every round plays the profile's waves and all loads in turn, so
+that both see the same moods of the machine, and what is predicted comes from the waves of those rounds alone. The
+arrivals that are predicted and those that are measured have different seeds. Writes
+`benchmarks/results/planning_serve.json` with machine and date; exits 1 if a bound is missed.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 from trimtab.bench.generator import Generator
 from trimtab.bench.job import Job, Outcome, address
 from trimtab.bench.load import Target
+from trimtab.bench.waves import WaveRounds, sizes
 from trimtab.cli.console import say, table
 from trimtab.cli.serve import Overrides, served_model
 from trimtab.models.info import inspect
@@ -40,7 +43,7 @@ RESULTS = Path(__file__).resolve().parent / "results" / "planning_serve.json"
 # (share of the predicted capacity, prompt tokens, output tokens); the profile's waves have 16 or 512 in, 48 out.
 LOADS = ((0.3, 64, 64), (0.55, 32, 96), (0.8, 96, 32))
 CLIENTS, CLIENT_LENGTHS = 12, (40, 80)
-REQUESTS = 200
+REQUESTS = 120
 THROUGHPUT_BOUND, P95_BOUND = 0.20, 0.30
 
 
@@ -137,22 +140,30 @@ def compare(
     )
 
 
-def measure(model: ServedModel, profile: EngineProfile, rounds: int) -> list[Row]:
-    wanted = loads(profile)
-    expected = [predict(profile, traffic) for _, traffic in wanted]
+def measure(model: ServedModel, first: EngineProfile, rounds: int) -> tuple[EngineProfile, list[Row]]:
+    wanted, serving = loads(first), model.serving
     vocabulary = inspect(model.artifact).vocabulary if model.artifact else 256
     outcomes: list[list[Outcome]] = [[] for _ in wanted]
-    with served({model.name: (model.artifact, model.serving)}, home()) as running, Generator() as generator:
+    with served({model.name: (model.artifact, serving)}, home()) as running, Generator() as generator:
+        target = running[model.name].target
+        waves = WaveRounds(
+            target,
+            sizes(first.context_length, serving.max_batch),
+            workers=serving.replicas,
+            vocabulary_size=vocabulary,
+        )
         for number in range(rounds + 1):
+            waves.play(generator, warm_up=number == 0)
             for place, (_, traffic) in enumerate(wanted):
                 seed = 1_000_003 * (number + 1) + place
-                outcome = run(generator, running[model.name].target, traffic, vocabulary, seed)
+                outcome = run(generator, target, traffic, vocabulary, seed)
                 if number:  # round 0 warms up
                     outcomes[place].append(outcome)
             say(f"{model.name}: round {number} of {rounds}")
-    return [
-        compare(model.name, share, traffic, prediction, seen)
-        for (share, traffic), prediction, seen in zip(wanted, expected, outcomes, strict=True)
+    profile = msgspec.structs.replace(first, waves=waves.waves(), rounds=waves.rounds)
+    return profile, [
+        compare(model.name, share, traffic, predict(profile, traffic), seen)
+        for (share, traffic), seen in zip(wanted, outcomes, strict=True)
     ]
 
 
@@ -184,7 +195,7 @@ def held(row: Row) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--replicas", type=int, default=None)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--output", type=Path, default=RESULTS)
@@ -196,8 +207,9 @@ def main() -> int:
         for name in arguments.models:
             model = served_model(name, overrides, stack)
             say(f"{model.name}: profile")
-            profiles |= measure_profiles({model.name: (model.artifact, model.serving)}, home())
-            rows += measure(model, profiles[model.name], arguments.rounds)
+            first = measure_profiles({model.name: (model.artifact, model.serving)}, home(), rounds=2)
+            profiles[model.name], found = measure(model, first[model.name], arguments.rounds)
+            rows += found
             keep(
                 Result(hardware=this_machine(), created=now(), rows=tuple(rows), profiles=profiles),
                 arguments.output,

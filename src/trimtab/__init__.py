@@ -13,6 +13,8 @@ from trimtab.spec.version import __version__
 if TYPE_CHECKING:
     from trimtab.optimization.run import optimize as optimize
     from trimtab.planning.advisor import plan_training as plan_training
+    from trimtab.planning.compression import plan_compression as plan_compression
+    from trimtab.planning.serving import plan_serving as plan_serving
     from trimtab.service.serve import serve as serve
     from trimtab.spec.recipe import Recipe as Recipe
     from trimtab.spec.verdict import Verdict as Verdict
@@ -25,10 +27,23 @@ _HOMES = {
     "Verdict": "trimtab.spec.verdict",
     "load": "trimtab.store.artifact",
     "optimize": "trimtab.optimization.run",
+    "plan_compression": "trimtab.planning.compression",
+    "plan_serving": "trimtab.planning.serving",
     "plan_training": "trimtab.planning.advisor",
     "serve": "trimtab.service.serve",
 }
-__all__ = ["Artifact", "Recipe", "Verdict", "__version__", "load", "optimize", "plan_training", "serve"]
+__all__ = [
+    "Artifact",
+    "Recipe",
+    "Verdict",
+    "__version__",
+    "load",
+    "optimize",
+    "plan_compression",
+    "plan_serving",
+    "plan_training",
+    "serve",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -23,6 +23,7 @@ from trimtab.spec.errors import UsageError
 LEVELS = (1, 2, 4, 8, 16, 32, 64)
 # Sequences a worker where the cost of context is measured: enough of them to show, few enough to hold.
 CONTEXT_LEVEL = 8
+FEWEST_ROUNDS = 2
 SHORT_TOKENS, ANSWER_TOKENS, LONGEST_TOKENS = 16, 48, 512
 
 
@@ -56,6 +57,58 @@ class Waves(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
 
 
+class WaveRounds:
+    """Plays rounds of waves at one target and keeps what each wave saw: (first token, time per token), in seconds."""
+
+    def __init__(
+        self, target: Target, wanted: Sequence[Size], *, workers: int, vocabulary_size: int, seed: int = 0
+    ) -> None:
+        self._target, self._sizes, self._workers = target, wanted, workers
+        self._vocabulary, self._seed = vocabulary_size, seed
+        self._seen: dict[Size, list[tuple[float, float]]] = {size: [] for size in wanted}
+        self.rounds = 0
+
+    def play(
+        self,
+        generator: Generator,
+        *,
+        warm_up: bool = False,
+        on_wave: Callable[[Size, float], None] | None = None,
+    ) -> None:
+        """One round, or a warm-up that is thrown away. `on_wave` hears of each wave and its tokens/s."""
+        for place in range(len(self._sizes)):
+            size = self._sizes[(place + self.rounds) % len(self._sizes)]
+            outcome = generator.run(self._job(size, place))
+            if not warm_up:
+                self._seen[size].append((float(np.median(outcome.first)), _step_seconds(outcome)))
+            if on_wave is not None:
+                on_wave(size, sum(outcome.tokens) / outcome.wall_seconds)
+        self.rounds += not warm_up
+        self._seed += len(self._sizes)
+
+    def waves(self) -> tuple[Wave, ...]:
+        """Medians over the rounds so far."""
+        found = []
+        for size, rounds in self._seen.items():
+            ttft, tpot = (float(np.median(times)) for times in zip(*rounds, strict=True))
+            found.append(Wave(**msgspec.structs.asdict(size), ttft=ttft, tpot=tpot))
+        return tuple(found)
+
+    def _job(self, size: Size, place: int) -> Job:
+        requests = size.running * self._workers
+        return Job(
+            **address(self._target.url)._asdict(),
+            model=self._target.model,
+            key=self._target.key,
+            concurrency=requests,
+            requests=requests,
+            prompt_tokens=size.prompt_tokens,
+            output_tokens=size.output_tokens,
+            vocabulary_size=self._vocabulary,
+            seed=self._seed + place,
+        )
+
+
 def measure_waves(
     target: Target,
     wanted: Sequence[Size],
@@ -67,63 +120,34 @@ def measure_waves(
     seed: int = 0,
     on_event: Callable[[Event], None] | None = None,
 ) -> Waves:
-    """Round 0 warms up. No round is begun once `seconds` are over, but two are always made."""
-    peak, seen = Peak(target.pids), {size: ([], []) for size in wanted}
-    done, ends = 0, time.monotonic() + seconds
+    """A warm-up and `rounds` rounds. None is begun once `seconds` are over, but two are always made."""
+    peak, ends, done = Peak(target.pids), time.monotonic() + seconds, 0
+    played = WaveRounds(target, wanted, workers=workers, vocabulary_size=vocabulary_size, seed=seed)
+
+    def tell(size: Size, rate: float) -> None:
+        nonlocal done
+        done += 1
+        if on_event is not None:
+            on_event(
+                Event(
+                    fraction=done / (len(wanted) * (rounds + 1)),
+                    target=f"{size.prompt_tokens} prompt tokens",
+                    concurrency=size.running * workers,
+                    round=played.rounds,
+                    tokens_per_second=rate,
+                )
+            )
+
     with Generator() as generator:
-        for number in range(rounds + 1):
-            if number > 2 and time.monotonic() > ends:
-                break
-            for place in range(len(wanted)):
-                size = wanted[(place + number) % len(wanted)]
-                job = _job(target, size, workers, vocabulary_size, seed + number * len(wanted) + place)
-                if number == 0:
-                    with peak:
-                        outcome = generator.run(job)
-                else:
-                    outcome = generator.run(job)
-                    seen[size][0].append(float(np.median(outcome.first)))
-                    seen[size][1].append(_step_seconds(outcome))
-                if on_event is not None:
-                    fraction = (number * len(wanted) + place + 1) / (len(wanted) * (rounds + 1))
-                    rate = sum(outcome.tokens) / outcome.wall_seconds
-                    on_event(
-                        Event(
-                            fraction=fraction,
-                            target=f"{size.prompt_tokens} prompt tokens",
-                            concurrency=job.concurrency,
-                            round=number,
-                            tokens_per_second=rate,
-                        )
-                    )
-            done = number
+        with peak:
+            played.play(generator, warm_up=True, on_wave=tell)
+        while played.rounds < rounds and (played.rounds < FEWEST_ROUNDS or time.monotonic() < ends):
+            played.play(generator, on_wave=tell)
     peak.sample()
-    return Waves(
-        waves=tuple(
-            Wave(**msgspec.structs.asdict(size), ttft=float(np.median(ttft)), tpot=float(np.median(tpot)))
-            for size, (ttft, tpot) in seen.items()
-        ),
-        rounds=done,
-        memory_bytes=peak.bytes,
-    )
+    return Waves(waves=played.waves(), rounds=played.rounds, memory_bytes=peak.bytes)
 
 
 def _step_seconds(outcome: Outcome) -> float:
     """Median over requests: the first to start sees others' prompts being taken in, the last to end runs alone."""
     times = [rest / max(tokens - 1, 1) for rest, tokens in zip(outcome.rest, outcome.tokens, strict=True)]
     return float(np.median(times))
-
-
-def _job(target: Target, size: Size, workers: int, vocabulary_size: int, seed: int) -> Job:
-    requests = size.running * workers
-    return Job(
-        **address(target.url)._asdict(),
-        model=target.model,
-        key=target.key,
-        concurrency=requests,
-        requests=requests,
-        prompt_tokens=size.prompt_tokens,
-        output_tokens=size.output_tokens,
-        vocabulary_size=vocabulary_size,
-        seed=seed,
-    )
