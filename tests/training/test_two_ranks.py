@@ -11,7 +11,7 @@ import torch
 from trimtab.parallel.launch import launch
 from trimtab.spec.errors import EngineError
 from trimtab.spec.layout import Layout
-from trimtab.training.job import TrainJob, TrainResult
+from trimtab.training.job import TrainResult
 
 
 @pytest.fixture(scope="module")
@@ -93,24 +93,3 @@ def test_a_rank_killed_in_training_is_named_and_the_run_resumes(make_job, here, 
     short = msgspec.structs.replace(job, resume=True)
     asked = iter([False, True])
     assert here(short, wants_stop=lambda: next(asked)).steps == saved + 1
-
-
-# Slow: the interrupt goes to the test's own process, and under a parallel runner it has ended the worker.
-@pytest.mark.slow
-def test_ctrl_c_saves_and_leaves_nothing(make_job, tmp_path):
-    folder = tmp_path / "checkpoints"
-    job: TrainJob = make_job(tokens=64 * 3000, checkpoints=str(folder), checkpoint_seconds=1e9)
-    sent = []
-
-    def interrupt_once(_):
-        # Once: a second signal that comes after the block would end the test's own process.
-        if not sent:
-            sent.append(True)
-            signal.raise_signal(signal.SIGINT)
-
-    with launch(Layout(data=2), threads=1) as group:
-        pids = group.pids
-        with pytest.raises(KeyboardInterrupt):
-            run(group, job, interrupt_once)
-        assert len(list(folder.glob("step-*"))) == 1
-    assert not any(psutil.pid_exists(pid) for pid in pids)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ _EVENTS, _ANSWER, _STOP = "events.jsonl", "answer.json", "stop"
 _LOOK_SECONDS = 0.2
 # Ray's own default of 30 minutes hides a worker that is gone.
 _COLLECTIVE_SECONDS = 120
+# How long workers may take to start, imports and all; Ray's own minute is short for a busy machine.
+_START_SECONDS = 300
 
 
 class RayGroup:
@@ -47,8 +50,13 @@ class RayGroup:
         self._calls = 0
         self._started = not ray.is_initialized()
         if self._started:
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            # The controller reads it from the driver's environment.
+            os.environ.update(_environment())
+            before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
             ray.init(include_dashboard=False, logging_level="ERROR", runtime_env={"env_vars": _environment()})
+            # Ray would end this process at once, where the workers are to save first.
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def run(
         self,
@@ -213,7 +221,12 @@ def _lost(error: Exception | None, job: dict[str, Any]) -> RankLostError:
 
 
 def _environment() -> dict[str, str]:
-    return {**RECORDER, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    return {
+        **RECORDER,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(_START_SECONDS),
+    }
 
 
 def _has_gpus() -> bool:

@@ -77,7 +77,7 @@ class Run:
         self._loader.position = found.position if found else job.start_sequence
         # The last step, until all ranks' losses are known, and this rank's part of its loss.
         self._last: Step | None = None
-        self._loss = 0.0
+        self.part_of_loss = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +96,7 @@ class Run:
         """
         due = self._keeper is not None and self._ranks.first and self._keeper.due(self._curve, self.step)
         stop, save, loss = self._ranks.sum(
-            torch.tensor([float(wants_stop), float(due), self._loss], dtype=torch.float64)
+            torch.tensor([float(wants_stop), float(due), self.part_of_loss], dtype=torch.float64)
         ).tolist()
         if self._last is not None:
             self._meter.step(self._last, loss)
@@ -130,7 +130,7 @@ class Run:
         self._optimizer_seconds += ended - before_update
         self._seconds += ended - started
         self.step += 1
-        self._loss = loss
+        self.part_of_loss = loss
         self._loss_sum += loss
         self._loss_steps += 1
         self._last = Step(
