@@ -38,8 +38,7 @@ def images():
     config = ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=3
     )
-    # Batch statistics are those of a rank's share, so equality with one process needs them frozen.
-    return ResNetForImageClassification(config).double().eval()
+    return ResNetForImageClassification(config).double().train()
 
 
 def masked_language_modelling(generator):
@@ -84,13 +83,17 @@ def losses(make, draw, layout, ranks):
         seen.append(distributed.mean(distributed.backward(inputs, targets, cross_entropy, count)))
         distributed.clip(1.0)
         distributed.step(optimizer)
-    return seen
+    statistics = [held for name, held in distributed.weights().items() if name.endswith("running_var")]
+    return [*seen, *(held.sum().item() for held in statistics)]
 
 
 def compared(layout, ranks):
     for name, (make, draw) in SUBJECTS.items():
         wanted = losses(make, draw, Layout(), Ranks())
         for text in LAYOUTS:
+            if name == "image classification" and "micro_batch" in text:
+                # Batch norms see a micro-batch at a time, so these train in another way.
+                continue
             found = losses(make, draw, parse_layout(text), ranks)
             worst = max(abs(a - b) for a, b in zip(found, wanted, strict=True))
             assert worst <= 1e-12, (name, text, worst)

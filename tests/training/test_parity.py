@@ -29,26 +29,30 @@ TIED_OR_NOT = {
     "zero-bubble": "pipeline=2,schedule=zero_bubble",
     "pp+fsdp": "shard=2,pipeline=2",
     "3d of 8": "data=2,tensor=2,pipeline=2",
-    "3d of 8, fsdp": "shard=2,tensor=2,sequence=on,pipeline=2",
 }
+LARGEST = {"3d of 8, fsdp": "shard=2,tensor=2,sequence=on,pipeline=2"}
+SELECTIVE = {"tp": "tensor=2,recompute=selective", "fsdp": "shard=2,recompute=selective"}
 
 
-def variants(text, *, accumulations=(1, 2), recomputes=("none", "full")):
-    """A layout with accumulation and recompute on and off."""
-    layout = parse_layout(text)
-    share = 8 // (layout.data * layout.shard)
-    at_least = layout.pipeline
-    for accumulation in accumulations:
-        for recompute in recomputes:
+ALL = ((1, "none"), (1, "full"), (2, "none"), (2, "full"))
+BOTH_ENDS = (ALL[0], ALL[-1])
+
+
+def variants(layouts, chosen):
+    """Each layout with accumulation of one or two parts, and recompute off or on."""
+    for layout in map(parse_layout, layouts.values()):
+        share = 8 // (layout.data * layout.shard)
+        for accumulation, recompute in chosen:
             yield msgspec.structs.replace(
-                layout, micro_batch=max(1, share // (at_least * accumulation)), recompute=recompute
+                layout,
+                micro_batch=max(1, share // (layout.pipeline * accumulation)),
+                recompute=recompute if layout.recompute == "none" else layout.recompute,
             )
 
 
 CASES = {
-    "tiny": [*(each for text in (PLAIN | TIED_OR_NOT).values() for each in variants(text))]
-    + [parse_layout(text) for text in ("tensor=2,recompute=selective", "shard=2,recompute=selective")],
-    "tiny-untied": [each for text in TIED_OR_NOT.values() for each in variants(text)],
+    "tiny": [*variants(PLAIN | TIED_OR_NOT, ALL), *variants(LARGEST | SELECTIVE, BOTH_ENDS[:1])],
+    "tiny-untied": [*variants(TIED_OR_NOT, BOTH_ENDS)],
 }
 
 

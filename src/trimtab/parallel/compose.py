@@ -16,6 +16,7 @@ from torch import nn
 
 from trimtab.models.families import FAMILIES
 from trimtab.models.stretch import Stretch
+from trimtab.parallel.batch_norm import share_statistics
 from trimtab.parallel.context import share_sequences
 from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.mesh import Grid, build_grid
@@ -83,6 +84,7 @@ def lay_out(
         if layout.tensor > 1:
             split_layers(stage, grid)
             unsummed |= partial_gradients(stage)
+        share_statistics(stage, grid)
         recompute_activations(stage, layout.recompute)
         if autocast is not None:
             stage.forward = partial(_autocast, stage, stage.forward, grid.ranks.device.type, autocast)

@@ -93,8 +93,10 @@ class Distributed:
             part.parameter.grad = part.local.grad = None
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Live weights as checkpoints take them: tensors, or a rank's parts of them."""
-        return {name: part.parameter.detach() for name, part in self.parts.items()}
+        """Live weights and kept statistics as checkpoints take them: tensors, or a rank's parts of them."""
+        parameters = {name: part.parameter.detach() for name, part in self.parts.items()}
+        buffers = {name: held for stage in self.stages.values() for name, held in _kept_buffers(stage)}
+        return parameters | buffers
 
     @property
     def whole(self) -> bool:
@@ -134,3 +136,12 @@ class Distributed:
         for name, gradient in gradients.items():
             part = self.parts[name]
             part.local.grad = gradient if part.rows is None else gradient[part.rows]
+
+
+def _kept_buffers(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Those that belong to a saved model, such as the running statistics of batch norms. Decoders have none."""
+    for prefix, part in module.named_modules():
+        left_out = part._non_persistent_buffers_set  # noqa: SLF001 (nothing public says which are kept)
+        for name, held in part.named_buffers(recurse=False):
+            if name not in left_out:
+                yield (f"{prefix}.{name}" if prefix else name), held

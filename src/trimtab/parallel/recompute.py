@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from trimtab.parallel.batch_norm import has_batch_norms
 from trimtab.parallel.blocks import blocks_of
 from trimtab.spec.errors import UsageError
 from trimtab.spec.layout import Recompute
@@ -33,7 +34,7 @@ def recompute_activations(module: nn.Module, how: Recompute) -> None:
     """Wrap the forward pass of every block. Names of parameters stay as they are. Raises `UsageError`."""
     if how == "none":
         return
-    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):  # noqa: SLF001
+    if has_batch_norms(module):
         raise UsageError(
             "batch norms would count every batch twice if it were computed again.",
             where="parallel.recompute",

@@ -77,9 +77,11 @@ def refer(job: ParityJob) -> Reference:
 
 
 def cases_of(job: ParityJob, ranks: Ranks) -> Iterator[Case]:
-    """Every layout in turn. Ranks without a place in one wait at the next."""
+    """Every layout in turn."""
     reference, grids = refer(job), _Grids(ranks)
     for layout in job.layouts:
+        # Ranks without a place in the last one wait here: a store that they would wait at later is polled.
+        ranks.barrier()
         grid = grids.of(layout)
         if grid is not None:
             yield _case(job, grid, reference)
@@ -121,6 +123,7 @@ def resumed_cases(job: ParityJob, ranks: Ranks) -> Iterator[Case]:
             _save_after(job, grid, folder)
         ranks.barrier()
         for after in job.layouts:
+            ranks.barrier()
             grid = grids.of(after)
             if grid is not None:
                 yield _resumed(f"{before} -> {after}", job, grid, reference, folder)
