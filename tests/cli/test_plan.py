@@ -1,9 +1,9 @@
 """`trimtab plan train` as a person and a script meet it: documents, sentences, exit codes, no torch."""
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_a_published_layout_is_scored(plan):
 
 
 def test_the_whole_grid_of_1024_devices(plan):
-    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = plan(
         "llama3-70b",
         "--accelerator=h100-80gb",
@@ -62,7 +62,7 @@ def test_the_whole_grid_of_1024_devices(plan):
         "--price=2",
         "--json",
     )
-    took = time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     steps = [layout["step_seconds"] for layout in found["layouts"]]
@@ -72,8 +72,8 @@ def test_the_whole_grid_of_1024_devices(plan):
     assert all("needs" in refused["reason"] for refused in found["rejected"])
     best = found["layouts"][0]
     assert best["cost"] == pytest.approx(best["hours"] * 1024 * 2)
-    # A guard against blow-ups; the bench states the time on a quiet machine.
-    assert took < 20
+    # Processor time of the whole command: wall time on a busy machine says nothing.
+    assert after.ru_utime - before.ru_utime < 2
 
 
 def test_tables_and_reasons_for_people(plan):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from trimtab.models.families import FAMILIES
-from trimtab.models.info import inspect
+from trimtab.models.info import inspect, read_shape
 from trimtab.spec.errors import ModelError
 
 
@@ -100,3 +100,27 @@ def test_remote_code_of_a_tokenizer_is_refused(make_model):
 def _config(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_a_config_alone_says_the_dimensions_and_so_the_count(make_model, name):
+    from trimtab.cli.plan_job import read_architecture
+
+    folder = make_model(name)
+    info, shape = inspect(folder), read_shape(folder / "config.json")
+    for field in ("family", "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocabulary", "tied"):
+        assert getattr(shape, field) == getattr(info, field)
+    assert read_architecture(str(folder), None, 64).parameters == info.parameters
+
+
+@pytest.mark.parametrize("key", ["attention_bias", "mlp_bias"])
+def test_biases_that_are_not_planned_for_are_refused(make_model, key):
+    folder = make_model("llama")
+    _config(folder, **{key: True})
+    with pytest.raises(ModelError, match=key):
+        read_shape(folder / "config.json")
+
+
+def test_a_config_that_is_not_there(tmp_path):
+    with pytest.raises(ModelError, match="no such file"):
+        read_shape(tmp_path / "config.json")

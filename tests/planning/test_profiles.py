@@ -1,11 +1,12 @@
 import pytest
+from msgspec.structs import replace
 
 from trimtab.planning.plan import Scorer
 from trimtab.planning.profiles import machine_of_profile
 from trimtab.spec.errors import UsageError
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.layout import parse_layout
-from trimtab.spec.profile import CollectiveRate, GemmSample, Profile, load_profile, save_profile
+from trimtab.spec.profile import CollectiveRate, GemmSample, Profile
 
 
 def _profile(**changes):
@@ -28,20 +29,6 @@ def _profile(**changes):
         ),
     }
     return Profile(**values | changes)
-
-
-def test_a_profile_is_kept_as_it_is(tmp_path):
-    save_profile(_profile(), tmp_path / "deep" / "profile.json")
-    assert load_profile(tmp_path / "deep" / "profile.json") == _profile()
-
-
-@pytest.mark.parametrize("content", [None, b"{", b'{"name": "x"}'])
-def test_what_is_no_profile_says_how_to_make_one(tmp_path, content):
-    path = tmp_path / "profile.json"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UsageError, match="doctor --calibrate"):
-        load_profile(path)
 
 
 def test_products_take_what_was_measured_and_in_between():
@@ -70,8 +57,6 @@ def test_two_ranks_here_are_planned_with_what_was_measured(make_job):
     shape = {"family": "llama", "layers": 4, "hidden": 256, "heads": 4, "ffn": 512, "vocab": 8000}
     job = make_job(shape, devices=2, length=256, batch=8, precision="fp32")
     machine = machine_of_profile(_profile(), single_precision=True)
-    from msgspec.structs import replace
-
     plan = Scorer(replace(job, machine=machine)).plan(parse_layout("data=2,micro_batch=4"))
     assert plan.feasible
     gradients = 4 * job.architecture.parameters

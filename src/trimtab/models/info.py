@@ -90,7 +90,9 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_shape(config_file: Path) -> Shape:
     """The dimensions of a model without its weights. Raises `ModelError` as `inspect` does."""
-    config = _config(config_file.parent) if config_file.name == CONFIG else _read_json(config_file)
+    if not config_file.is_file():
+        raise ModelError("there is no such file.", where=str(config_file), remedy="Give a config.json.")
+    config = _read_json(config_file)
     known = family(str(config.get("model_type")), where=str(config_file))
     for key in ("attention_bias", "mlp_bias"):
         if config.get(key) and known.name == "llama":

@@ -44,17 +44,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_job(job: Job) -> Job:
     """Raises `UsageError` for a job that no layout could do."""
-    for name, flag in (
-        ("devices", "--devices"),
-        ("sequence_length", "--sequence-length"),
-        ("global_batch", "--global-batch"),
+    for value, unit, flag in (
+        (job.devices, "devices", "--devices"),
+        (job.sequence_length, "tokens a sequence", "--sequence-length"),
+        (job.global_batch, "sequences a step", "--global-batch"),
     ):
-        value = getattr(job, name)
         if not 1 <= value <= 10**9:
             raise UsageError(
-                f"{value} {flag[2:].replace('-', ' ')} cannot be planned for.",
-                where=flag,
-                remedy="Use 1 or more.",
+                f"{value} {unit} cannot be planned for.", where=flag, remedy="Use 1 to a billion."
             )
     if job.machine.per_node < 1:
         raise UsageError("a node has no device.", where="--per-node", remedy="Use 1 or more.")
