@@ -15,8 +15,10 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from trimtab.parallel.lines import (
@@ -126,7 +128,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A bug: its traceback is the last thing said, and the process ends at once.
+
+    The ordinary end would wait for the thread that reads stdin, and abort with a message of its own.
+    """
+    traceback.print_exception(kind, error, trace)
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def main() -> None:
+    sys.excepthook = _end
     arguments = _arguments()
     _die_with_parent()
     answers = _take_stdout()

@@ -119,8 +119,9 @@ class Subject:
         )
 
     def adopt(self, read: dict[str, torch.Tensor]) -> None:
-        """What a snapshot says of random state and place in the data."""
-        self._random.set_state(read[self.random_name])
+        """What a snapshot says of the place in the data, and of the random state if it had this stream."""
+        if self.random_name in read:
+            self._random.set_state(read[self.random_name])
         self.loader.position = int(read["data.position"])
 
     @property
