@@ -109,7 +109,8 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 def _environment(threads: int) -> dict[str, str]:
     wanted = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    wanted |= RECORDER
+    # Their last line on stderr is shown when they die, and should not be a notice of deprecation.
+    wanted |= {**RECORDER, "PYTHONWARNINGS": "ignore::FutureWarning"}
     # All ranks are on this machine; without this gloo may pick an interface that cannot reach itself.
     if Path("/sys/class/net/lo").exists():
         wanted["GLOO_SOCKET_IFNAME"] = "lo"
