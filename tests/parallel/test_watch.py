@@ -62,6 +62,16 @@ def test_ranks_that_beat_may_take_their_time_over_a_step(world):
         world.watch.look()
 
 
+def test_loading_libraries_may_stop_the_beats_a_while(world):
+    world.say(beat(0, phase="starting"), beat(1, phase="loading"))
+    world.watch.look()
+    world.pass_seconds(60)
+    world.watch.look()
+    world.pass_seconds(60)
+    with pytest.raises(RankLostError, match="starting at step"):
+        world.watch.look()
+
+
 def test_one_may_save_while_the_others_wait(world):
     for second in range(300):
         world.say(beat(0, second, phase="saving"), beat(1, second, waits_in="barrier #9"))

@@ -20,6 +20,7 @@ def job_file(
     processes: int | None,
     nodes: int,
     gpus: int,
+    cores: int,
     restarts: int,
     image: str,
     claim: str,
@@ -42,6 +43,7 @@ def job_file(
         processes=world,
         nodes=nodes,
         gpus=gpus,
+        cores=cores,
         restarts=restarts,
         arguments=("--processes", str(processes)) if processes else (),
     )

@@ -51,8 +51,11 @@ def train(
         typer.Option(help="Where processes run. Default: torchrun if it started this, else local."),
     ] = None,
     restarts: Annotated[
-        int, typer.Option(min=0, help="How often to start again after a process died or hung.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0, help="How often to start again after a process died or hung. Default: 0; --emit: 3."
+        ),
+    ] = None,
     hang_seconds: Annotated[
         float, typer.Option(min=2, help="A process that gives no sign for this long hangs.")
     ] = 60.0,
@@ -76,6 +79,7 @@ def train(
     ] = None,
     nodes: Annotated[int, typer.Option(min=1, help="With --emit: over how many machines.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="With --emit: GPUs of each process.")] = 0,
+    cores: Annotated[int, typer.Option(min=1, help="With --emit: cores of each process.")] = 1,
     image: Annotated[str, typer.Option(help="With --emit kubernetes: an image with trimtab.")] = "trimtab",
     claim: Annotated[
         str, typer.Option(help="With --emit kubernetes: the volume claim for the run's files.")
@@ -104,7 +108,8 @@ def train(
             processes=most,
             nodes=nodes,
             gpus=gpus,
-            restarts=restarts,
+            cores=cores,
+            restarts=3 if restarts is None else restarts,
             image=image,
             claim=claim,
         )
@@ -130,7 +135,7 @@ def train(
                 profile=str(traces) if profile else None,
             ),
         )
-        launch = Launch(on=where, restarts=restarts, least=least, hang_seconds=hang_seconds)
+        launch = Launch(on=where, restarts=restarts or 0, least=least, hang_seconds=hang_seconds)
         with stages() as on_event:
             folder, result = _train(_as_started(laid_out, where), workspace, launch, options, on_event)
     if profile:

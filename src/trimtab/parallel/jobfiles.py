@@ -89,14 +89,18 @@ def kubernetes(job: JobFile, *, recipe_text: str, image: str, claim: str) -> str
     `claim` names a PersistentVolumeClaim (ReadWriteMany for several nodes) that is mounted at `/trimtab`.
     """
     labels = {"app.kubernetes.io/name": job.name, "app.kubernetes.io/managed-by": "trimtab"}
-    meta = {"name": job.name, "labels": labels}
+
+    def meta() -> dict[str, object]:
+        # A copy each: YAML would write the second as a reference to the first.
+        return {"name": job.name, "labels": dict(labels)}
+
     first = f"{job.name}-0.{job.name}" if job.nodes > 1 else "localhost"
     documents = [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"recipe.yaml": recipe_text}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(), "data": {"recipe.yaml": recipe_text}},
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": meta,
+            "metadata": meta(),
             "spec": {
                 "clusterIP": "None",
                 "publishNotReadyAddresses": True,
@@ -107,13 +111,13 @@ def kubernetes(job: JobFile, *, recipe_text: str, image: str, claim: str) -> str
         {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": meta,
+            "metadata": meta(),
             "spec": {
                 "completionMode": "Indexed",
                 "completions": job.nodes,
                 "parallelism": job.nodes,
                 "backoffLimit": job.restarts * job.nodes,
-                "template": {"metadata": {"labels": labels}, "spec": _pod(job, image, claim, first)},
+                "template": {"metadata": {"labels": dict(labels)}, "spec": _pod(job, image, claim, first)},
             },
         },
     ]

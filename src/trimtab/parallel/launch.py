@@ -109,7 +109,8 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 def _environment(threads: int) -> dict[str, str]:
     wanted = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    return wanted | RECORDER | loopback()
+    # Their last line on stderr is shown when they die, and should not be a notice of deprecation.
+    return wanted | RECORDER | {"PYTHONWARNINGS": "ignore::FutureWarning"} | loopback()
 
 
 def loopback() -> dict[str, str]:

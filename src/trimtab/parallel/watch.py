@@ -17,8 +17,10 @@ from trimtab.spec.errors import RankLostError
 
 # Seconds without a beat after which a rank counts as hung.
 HANG_SECONDS = 60.0
-# A step may take long, so getting on is judged more patiently than beating.
-_STUCK_FACTOR = 10
+# A step may take long, so getting on is judged more patiently than beating; so is beating while libraries load,
+# which may keep a process from running any of its threads.
+_PATIENCE = 10
+_LOADING: frozenset[Phase] = frozenset({"starting", "loading"})
 # What all ranks do together; elsewhere one may rightly work while the others wait.
 _TOGETHER: frozenset[Phase] = frozenset({"training"})
 
@@ -48,12 +50,15 @@ class Watch:
             # Not all have begun; meeting has a limit of its own.
             return
         seen = list(self._seen.values())
-        silent = [one for one in seen if now - one.beat_at > self._limit]
+        silent = [one for one in seen if now - one.beat_at > self._limit_of(one.beat.phase)]
         if silent:
             raise hung(silent[0].beat, [one.beat for one in seen], now - silent[0].beat_at)
         still = min(now - one.moved_at for one in seen)
-        if still > _STUCK_FACTOR * self._limit and all(one.beat.phase in _TOGETHER for one in seen):
+        if still > _PATIENCE * self._limit and all(one.beat.phase in _TOGETHER for one in seen):
             raise hung(straggler([one.beat for one in seen]), [one.beat for one in seen], still)
+
+    def _limit_of(self, phase: Phase) -> float:
+        return self._limit * (_PATIENCE if phase in _LOADING else 1)
 
     def _note(self, beat: Beat, now: float) -> None:
         known = self._seen.get(beat.rank)
