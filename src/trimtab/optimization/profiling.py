@@ -109,6 +109,7 @@ def _profile(
         name=name,
         serving=serving,
         waves=waves.waves,
+        moods=waves.moods,
         rounds=waves.rounds,
         memory_bytes=waves.memory_bytes,
         context_length=context,
