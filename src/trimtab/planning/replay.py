@@ -57,10 +57,10 @@ class _Request:
 
 
 class _Worker:
-    """One engine between steps. `owed` counts prompt and output tokens of all that it has not finished."""
+    """One engine between steps. `held` counts all that it has not finished, `decoding` those that put out tokens."""
 
     __slots__ = (
-        "_b",
+        "_batching",
         "_context",
         "_ends",
         "_output",
@@ -69,12 +69,11 @@ class _Worker:
         "_steps",
         "_table",
         "_taken",
-        "decoding",
     )
-    __slots__ += ("busy_seconds", "held", "ready", "taking", "waiting")
+    __slots__ += ("busy_seconds", "decoding", "held", "ready", "taking", "waiting")
 
     def __init__(self, steps: EngineSteps, batching: Batching, traffic: Traffic) -> None:
-        self._steps, self._b = steps, batching
+        self._steps, self._batching = steps, batching
         self._table = steps.table(batching.max_batch)
         self._prompt, self._output = traffic.prompt_tokens, traffic.output_tokens
         self.waiting: deque[_Request] = deque()
@@ -95,9 +94,9 @@ class _Worker:
 
     def begin(self, mood: float) -> float:
         """Plan a step; its seconds in this mood of the machine."""
-        while self.waiting and self.decoding + len(self.taking) < self._b.max_batch:
+        while self.waiting and self.decoding + len(self.taking) < self._batching.max_batch:
             self.taking.append(self.waiting.popleft())
-        budget = max(self._b.max_batch_tokens - self.decoding, 0)
+        budget = max(self._batching.max_batch_tokens - self.decoding, 0)
         taken = 0
         while self.taking and taken < budget:
             request = self.taking[0]
