@@ -160,7 +160,7 @@ def measure(model: ServedModel, first: EngineProfile, rounds: int) -> tuple[Engi
                 if number:  # round 0 warms up
                     outcomes[place].append(outcome)
             say(f"{model.name}: round {number} of {rounds}")
-    profile = msgspec.structs.replace(first, waves=waves.waves(), rounds=waves.rounds)
+    profile = msgspec.structs.replace(first, waves=waves.waves(), moods=waves.moods(), rounds=waves.rounds)
     return profile, [
         compare(model.name, share, traffic, predict(profile, traffic), seen)
         for (share, traffic), seen in zip(wanted, outcomes, strict=True)

@@ -109,6 +109,7 @@ def _profile(
         name=name,
         serving=serving,
         waves=waves.waves,
+        moods=waves.moods,
         rounds=waves.rounds,
         memory_bytes=waves.memory_bytes,
         context_length=context,
@@ -120,8 +121,13 @@ def _profile(
 
 def _with_sizes(profile: EngineProfile, artifact: Path, home: Path) -> EngineProfile:
     info, serving = inspect(artifact), profile.serving
+    # The transformers engine keeps keys and values in the weights' own precision.
+    plain = "float32" if serving.weight_format == "float32" else "bf16"
     token = cache_token_bytes(
-        serving.kv_precision, layers=info.layers, kv_heads=info.kv_heads, head_dim=info.head_dim
+        serving.kv_precision if serving.engine == "openvino" else plain,
+        layers=info.layers,
+        kv_heads=info.kv_heads,
+        head_dim=info.head_dim,
     )
     return msgspec.structs.replace(
         profile,

@@ -5,13 +5,15 @@ A step advances `n` sequences by one token and takes in some prompt tokens:
     t(n, c, p) = s(n) + k (c - n c0) + q p
 
 s is interpolated between the measured levels, c are the tokens of context of those n sequences, c0 the context of
-one at which s was measured, p prompt tokens. k and q are fitted by least squares, k through the origin.
+one at which s was measured, p prompt tokens. k and q are fitted by least squares, k through the origin. On a shared
+machine all of it is multiplied by a mood that changes from wave to wave, as it did while the profile was measured.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from statistics import median
 
 import msgspec
 
@@ -21,7 +23,7 @@ from trimtab.spec.errors import UsageError
 
 class EngineSteps(msgspec.Struct, frozen=True, kw_only=True):
     """`seconds[i]` is s(`running[i]`), ascending. `outside_seconds` is spent once a request, outside of steps:
-    parsing, the hop to the worker, the first event's way back.
+    parsing, the hop to the worker, the first event's way back. A mood of `moods` lasts `mood_seconds`.
     """
 
     running: tuple[int, ...]
@@ -30,6 +32,12 @@ class EngineSteps(msgspec.Struct, frozen=True, kw_only=True):
     context_seconds: float
     prompt_seconds: float
     outside_seconds: float
+    moods: tuple[float, ...] = (1.0,)
+    mood_seconds: float = 1.0
+
+    @property
+    def mean_mood(self) -> float:
+        return sum(self.moods) / len(self.moods)
 
     def alone(self, running: float) -> float:
         """s(n) at the reference context; beyond the largest level its last slope goes on."""
@@ -71,6 +79,8 @@ def engine_steps(profile: EngineProfile) -> EngineSteps:
         context_seconds=_context_seconds(levels, profile.waves),
         prompt_seconds=prompt_seconds,
         outside_seconds=max(first.ttft - first.tpot - prompt_seconds * shortest, 0.0),
+        moods=profile.moods or (1.0,),
+        mood_seconds=median(wave.tpot * wave.output_tokens for wave in profile.waves),
     )
 
 

@@ -5,8 +5,8 @@ one token in s(n) seconds, and prompts take the engine for q P seconds each, so 
 
     mu(n) = 1 / (O s(n) / n + q P)           for n <= B, and mu(B) beyond (the rest waits),
 
-a processor-sharing queue whose rate depends on how many share it. With Poisson arrivals at rate l and at most K
-requests inside, the share of time with n inside is
+a processor-sharing queue whose rate depends on how many share it (on a shared machine the time is multiplied by its
+mean mood). With Poisson arrivals at rate l and at most K requests inside, the share of time with n inside is
 
     pi(n) = pi(0) * product over k = 1..n of  l / mu(k),      sum of pi(0..K) = 1.
 
@@ -44,9 +44,9 @@ def completion_rates(
     table = steps.table(max_batch)
     # The mean context of a running sequence: all of its prompt and half of its answer.
     context = prompt_tokens + output_tokens / 2
-    prefill = steps.prompt_seconds * prompt_tokens
+    prefill, mood = steps.prompt_seconds * prompt_tokens, steps.mean_mood
     return tuple(
-        1 / (output_tokens * steps.in_context(table[n], n, n * context) / n + prefill)
+        1 / (mood * (output_tokens * steps.in_context(table[n], n, n * context) / n + prefill))
         for n in range(1, max_batch + 1)
     )
 

@@ -57,10 +57,10 @@ class _Request:
 
 
 class _Worker:
-    """One engine between steps. `owed` counts prompt and output tokens of all that it has not finished."""
+    """One engine between steps. `held` counts all that it has not finished, `decoding` those that put out tokens."""
 
     __slots__ = (
-        "_b",
+        "_batching",
         "_context",
         "_ends",
         "_output",
@@ -69,12 +69,11 @@ class _Worker:
         "_steps",
         "_table",
         "_taken",
-        "decoding",
     )
-    __slots__ += ("busy_seconds", "held", "ready", "taking", "waiting")
+    __slots__ += ("busy_seconds", "decoding", "held", "ready", "taking", "waiting")
 
     def __init__(self, steps: EngineSteps, batching: Batching, traffic: Traffic) -> None:
-        self._steps, self._b = steps, batching
+        self._steps, self._batching = steps, batching
         self._table = steps.table(batching.max_batch)
         self._prompt, self._output = traffic.prompt_tokens, traffic.output_tokens
         self.waiting: deque[_Request] = deque()
@@ -93,11 +92,11 @@ class _Worker:
     def idle(self) -> bool:
         return not self.held
 
-    def begin(self) -> float:
-        """Plan a step; its seconds."""
-        while self.waiting and self.decoding + len(self.taking) < self._b.max_batch:
+    def begin(self, mood: float) -> float:
+        """Plan a step; its seconds in this mood of the machine."""
+        while self.waiting and self.decoding + len(self.taking) < self._batching.max_batch:
             self.taking.append(self.waiting.popleft())
-        budget = max(self._b.max_batch_tokens - self.decoding, 0)
+        budget = max(self._batching.max_batch_tokens - self.decoding, 0)
         taken = 0
         while self.taking and taken < budget:
             request = self.taking[0]
@@ -108,7 +107,7 @@ class _Worker:
                 break
             self.ready.append(self.taking.popleft())
         steps, n = self._steps, self.decoding
-        seconds = steps.in_context(self._table[n], n, self._context) + steps.prompt_seconds * taken
+        seconds = mood * (steps.in_context(self._table[n], n, self._context) + steps.prompt_seconds * taken)
         self.busy_seconds += seconds * (n + len(self.taking) + len(self.ready))
         return seconds
 
@@ -154,7 +153,8 @@ class _Service:
     def __init__(
         self, steps: EngineSteps, batching: Batching, traffic: Traffic, workers: int, share: float, seed: int
     ) -> None:
-        self._traffic, self._outside = traffic, steps.outside_seconds
+        self._traffic, self._outside, self._steps = traffic, steps.outside_seconds, steps
+        self._mood, self._mood_ends = 1.0, 0.0
         self._places = (batching.max_batch + batching.max_queue) * workers
         self._workers = [_Worker(steps, batching, traffic) for _ in range(workers)]
         self._random = random.Random(seed)  # noqa: S311 - arrivals, not secrets
@@ -189,7 +189,7 @@ class _Service:
         idle = worker.idle
         worker.take(_Request(moment, self._traffic.prompt_tokens))
         if idle:
-            heapq.heappush(self._busy, (moment + worker.begin(), number))
+            heapq.heappush(self._busy, (moment + worker.begin(self._mood_at(moment)), number))
 
     def _end_step(self, moment: float, number: int) -> None:
         self.now = moment
@@ -199,7 +199,14 @@ class _Service:
             if not self._rate:
                 heapq.heappush(self._arrivals, moment + self._outside)
         if not worker.idle:
-            heapq.heappush(self._busy, (moment + worker.begin(), number))
+            heapq.heappush(self._busy, (moment + worker.begin(self._mood_at(moment)), number))
+
+    def _mood_at(self, moment: float) -> float:
+        """One of those that were measured, drawn anew when the last one is over."""
+        if moment >= self._mood_ends:
+            self._mood = self._random.choice(self._steps.moods)
+            self._mood_ends = moment + self._mood * self._steps.mood_seconds
+        return self._mood
 
     def report(self, scale: float) -> Replayed:
         """Figures without the warm-up; rates are multiplied by `scale`."""

@@ -62,20 +62,18 @@ class ShapeModel:
         return Sizes(layers=row.layers, ffn=row.ffn, kv_heads=row.kv_heads, weight_format=_format(row))
 
     def predict(self, sizes: Sizes) -> Predicted:
-        outside = engine_steps(self._whole.profile).outside_seconds
+        whole = engine_steps(self._whole.profile)
 
         def of(quantity: Quantity) -> float:
             return self._value(quantity, sizes)
 
         seconds = [of(lambda row, n=n: engine_steps(row.profile).alone(n)) for n in self._levels]
         return Predicted(
-            steps=EngineSteps(
-                running=self._levels,
+            steps=msgspec.structs.replace(
+                whole,
                 seconds=tuple(max(seconds[: place + 1]) for place in range(len(seconds))),
-                context_tokens=engine_steps(self._whole.profile).context_tokens,
                 context_seconds=of(lambda row: engine_steps(row.profile).context_seconds),
                 prompt_seconds=of(lambda row: engine_steps(row.profile).prompt_seconds),
-                outside_seconds=outside,
             ),
             parameters=round(self._shape_value(lambda row: row.profile.parameters, sizes)),
             weights_bytes=round(of(lambda row: row.profile.weights_bytes)),
