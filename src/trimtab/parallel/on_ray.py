@@ -105,7 +105,9 @@ class RayGroup:
         return TorchTrainer(
             _worker,
             train_loop_config=order | {"threads": threads, "hang_seconds": self._launch.hang_seconds},
-            torch_config=TorchConfig(timeout_s=_COLLECTIVE_SECONDS),
+            torch_config=TorchConfig(
+                backend="cpu:gloo,cuda:nccl" if _has_gpus() else "gloo", timeout_s=_COLLECTIVE_SECONDS
+            ),
             scaling_config=ScalingConfig(
                 num_workers=most if least is None else (least, most),
                 use_gpu=_has_gpus(),
