@@ -145,7 +145,9 @@ def replay(
     seed: int = 0,
     tokens: int = MOST_TOKENS,
 ) -> Replayed:
-    """Follow as many requests as put out `tokens`, at most some thousand. More than eight workers are followed as eight with their share."""
+    """Follow as many requests as put out `tokens`, at most some thousand. More than eight workers are followed as
+    eight with their share.
+    """
     followed = min(workers, MOST_WORKERS)
     share = followed / workers
     service = _Service(steps, batching, traffic, followed, share, seed)
