@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import pytest
@@ -52,9 +53,11 @@ def test_silence_and_a_cut_answer_are_still_told(streaming):
 
 def test_a_pause_between_requests_is_no_silence(streaming):
     began = time.monotonic()
-    outcome = drive(job(streaming(), concurrency=1, requests=3, rate=2.0, timeout_seconds=0.05, seed=5))
-    assert len(outcome.tokens) == 3
-    assert time.monotonic() - began > arrivals(job(requests=3, rate=2.0, seed=5))[-1]
+    asked = job(streaming(), concurrency=1, requests=3, rate=0.5, timeout_seconds=1.0, seed=5)
+    moments = [0.0, *arrivals(asked)]
+    assert max(after - before for before, after in itertools.pairwise(moments)) > 1.5
+    assert len(drive(asked).tokens) == 3
+    assert time.monotonic() - began > moments[-1]
 
 
 def test_addresses():

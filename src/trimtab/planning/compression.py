@@ -25,6 +25,8 @@ from trimtab.spec.serving import WeightFormat
 Risk = Literal["none", "low", "moderate", "high"]
 # Without training: the refit halves a layer's error, and a tenth of the weights is what it makes good.
 LOW_REMOVAL, MODERATE_REMOVAL = 0.10, 0.25
+# Options are many, and their latencies are wanted to a few percent.
+REPLAYED_TOKENS = 25_000
 _RISKS: tuple[Risk, ...] = ("none", "low", "moderate", "high")
 
 
@@ -126,7 +128,9 @@ class _Search:
 
     def option(self, sizes: Sizes) -> Option:
         predicted = self._model.predict(sizes)
-        expected = replay(predicted.steps, self._batching, self._traffic, workers=self._workers)
+        expected = replay(
+            predicted.steps, self._batching, self._traffic, workers=self._workers, tokens=REPLAYED_TOKENS
+        )
         many, alone = (
             ours / theirs for ours, theirs in zip(self._rates(predicted), self._base_rates, strict=True)
         )

@@ -19,7 +19,7 @@ from trimtab.planning.engine_steps import EngineSteps
 from trimtab.planning.traffic import Traffic
 
 # So many requests are followed; the first tenth only fills the service.
-MOST_REQUESTS, FEWEST_REQUESTS, MOST_TOKENS = 4000, 400, 120_000
+MOST_REQUESTS, FEWEST_REQUESTS, MOST_TOKENS = 4000, 200, 80_000
 WARM_UP = 0.1
 # More workers than these behave like these, each with its share of the traffic.
 MOST_WORKERS = 8
@@ -137,13 +137,21 @@ class _Worker:
 
 
 def replay(
-    steps: EngineSteps, batching: Batching, traffic: Traffic, *, workers: int, seed: int = 0
+    steps: EngineSteps,
+    batching: Batching,
+    traffic: Traffic,
+    *,
+    workers: int,
+    seed: int = 0,
+    tokens: int = MOST_TOKENS,
 ) -> Replayed:
-    """Follow some thousand requests. More than eight workers are followed as eight with their share."""
+    """Follow as many requests as put out `tokens`, at most some thousand. More than eight workers are followed as
+    eight with their share.
+    """
     followed = min(workers, MOST_WORKERS)
     share = followed / workers
     service = _Service(steps, batching, traffic, followed, share, seed)
-    service.run(max(FEWEST_REQUESTS, min(MOST_REQUESTS, MOST_TOKENS // traffic.output_tokens)))
+    service.run(max(FEWEST_REQUESTS, min(MOST_REQUESTS, tokens // traffic.output_tokens)))
     return service.report(1 / share)
 
 
