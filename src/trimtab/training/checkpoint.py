@@ -26,7 +26,8 @@ _PREFIX = "step-"
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How far a run is. `step` steps are done; the sums are of the time and loss so far (see `training.loop`).
+    """How far a run is. `step` steps are done; the sums are of time, and of the loss over all ranks since
+    the last point of the curve.
 
     `validation_loss` is of this very step, None if it was not measured at it.
     """

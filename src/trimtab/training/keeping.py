@@ -32,15 +32,18 @@ class Keeper:
         self._saved_at = time.monotonic()
         self._best_saved = float("inf")
 
-    def due(self, curve: Sequence[Point], step: int) -> bool:
-        """Whether it is time, by this rank's clock, or this step is the best so far and the best is kept.
+    def due(self) -> bool:
+        """Whether it is time, by this rank's clock.
 
         While one is being written the next waits, unless every step is to be saved.
         """
         if self._saver.busy and self._job.checkpoint_seconds:
             return False
-        best = self._job.keep_best and step > 0 and self._lowest(curve) < self._best_saved
-        return best or time.monotonic() - self._saved_at >= self._job.checkpoint_seconds
+        return time.monotonic() - self._saved_at >= self._job.checkpoint_seconds
+
+    def is_best(self, curve: Sequence[Point]) -> bool:
+        """Whether the best is kept and the last point is better than all saved. The same on all ranks."""
+        return self._job.keep_best and self._lowest(curve) < self._best_saved
 
     def save(self, progress: Progress, tensors: dict[str, torch.Tensor]) -> None:
         """Begin to; training may go on at once."""

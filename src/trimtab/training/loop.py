@@ -90,24 +90,35 @@ class Run:
         self._meter.close()
 
     def agree(self, wants_stop: bool) -> bool:
-        """Whether to stop, the same on all ranks. Saves a checkpoint when one is due, and tells of the last step.
+        """Whether to stop, the same on all ranks. Completes the last step, and saves a checkpoint when one is due.
 
         One collective carries it all: any rank may stop, rank 0's clock says when to save, losses add up.
         """
-        due = self._keeper is not None and self._ranks.first and self._keeper.due(self._curve, self.step)
+        due = self._keeper is not None and self._ranks.first and self._keeper.due()
         stop, save, loss = self._ranks.sum(
             torch.tensor([float(wants_stop), float(due), self.part_of_loss], dtype=torch.float64)
         ).tolist()
         if self._last is not None:
-            self._meter.step(self._last, loss)
+            self._complete(self._last, loss)
             self._last = None
         ended = self.step == self._job.steps
-        if save and self._keeper is not None and not stop and not ended:
-            self._keeper.save(self._progress(), self._setup.tensors())
+        if self._keeper is not None and not stop and not ended:
+            if save or self._keeper.is_best(self._curve):
+                self._keeper.save(self._progress(), self._setup.tensors())
         return bool(stop) and not ended
 
+    def _complete(self, last: Step, loss: float) -> None:
+        """What needs the loss over all ranks: the curve, and the step's figures."""
+        self._loss_sum += loss
+        self._loss_steps += 1
+        if self.step == self._job.steps or self.step % self._point_every == 0:
+            self._ranks.at("validating", self.step)
+            last.validation_loss = self._add_point().validation_loss
+            last.point = True
+        self._meter.step(last, loss)
+
     def advance(self) -> None:
-        """One step: forward, backward, clip, update; then a point of the curve if it is time."""
+        """One step: forward, backward, clip, update. The next `agree` completes it."""
         self._ranks.at("training", self.step + 1)
         started = time.perf_counter()
         position, windows = self._loader.position, self._loader.next()
@@ -131,15 +142,9 @@ class Run:
         self._seconds += ended - started
         self.step += 1
         self.part_of_loss = loss
-        self._loss_sum += loss
-        self._loss_steps += 1
         self._last = Step(
             number=self.step, seconds=ended - started, learning_rate=rate, gradient_norm=norm.item()
         )
-        if self.step == self._job.steps or self.step % self._point_every == 0:
-            self._ranks.at("validating", self.step)
-            self._last.validation_loss = self._add_point().validation_loss
-            self._last.point = True
 
     @property
     def factor(self) -> float:
@@ -196,7 +201,7 @@ class Run:
         )
 
     def _add_point(self) -> Point:
-        mean = self._ranks.sum(torch.tensor([self._loss_sum / self._loss_steps], dtype=torch.float64)).item()
+        mean = self._loss_sum / self._loss_steps
         point = Point(tokens=self.tokens, loss=mean, validation_loss=self._setup.held_out.loss())
         self._curve.append(point)
         self._loss_sum, self._loss_steps = 0.0, 0
