@@ -50,7 +50,11 @@ def variants(layouts, chosen):
             )
 
 
-CASES = {
+QUICK = {
+    "tiny": [*variants(PLAIN, BOTH_ENDS[1:]), *variants(TIED_OR_NOT, BOTH_ENDS[1:])],
+    "tiny-untied": [*variants({"tp+sp": "tensor=2,sequence=on", "1f1b": "pipeline=2"}, BOTH_ENDS[:1])],
+}
+WHOLE = {
     "tiny": [*variants(PLAIN | TIED_OR_NOT, ALL), *variants(LARGEST | SELECTIVE, BOTH_ENDS[:1])],
     "tiny-untied": [*variants(TIED_OR_NOT, BOTH_ENDS)],
 }
@@ -62,31 +66,29 @@ def group():
         yield started
 
 
-@pytest.fixture(scope="module")
-def cases(group):
-    """`cases(model)` → {layout: case}; each model's are run once."""
-    known = {}
+def check(group, model, layouts):
+    """All in one job: starting ranks costs more than most cases."""
+    answer = group.run("parity", msgspec.to_builtins(ParityJob(layouts=tuple(layouts), model=model)))
+    cases = msgspec.convert(answer, ParityResult).cases
+    assert [case.layout for case in cases] == [str(layout) for layout in layouts]
+    assert [case for case in cases if case.refused is not None] == []
+    wrong = [
+        case
+        for case in cases
+        if not case.equal or max(case.max_abs_loss_difference, case.max_abs_parameter_difference) > 1e-12
+    ]
+    assert wrong == []
 
-    def of(model):
-        if model not in known:
-            job = ParityJob(layouts=tuple(CASES[model]), model=model)
-            answer = msgspec.convert(group.run("parity", msgspec.to_builtins(job)), ParityResult)
-            known[model] = {case.layout: case for case in answer.cases}
-        return known[model]
 
-    return of
+@pytest.mark.parametrize("model", QUICK)
+def test_every_strategy_equals_one_process(group, model):
+    check(group, model, QUICK[model])
 
 
-@pytest.mark.parametrize(
-    ("model", "layout"),
-    [pytest.param(model, str(layout), id=f"{model}-{layout}") for model in CASES for layout in CASES[model]],
-)
-def test_equal_to_one_process(cases, model, layout):
-    case = cases(model)[layout]
-    assert case.refused is None
-    assert case.max_abs_loss_difference <= 1e-12
-    assert case.max_abs_parameter_difference <= 1e-12
-    assert case.equal
+@pytest.mark.slow
+@pytest.mark.parametrize("model", WHOLE)
+def test_the_whole_matrix_equals_one_process(group, model):
+    check(group, model, WHOLE[model])
 
 
 def test_any_layout_goes_on_from_any_others_checkpoint(group, tmp_path):

@@ -102,9 +102,8 @@ class Run:
             self._complete(self._last, loss)
             self._last = None
         ended = self.step == self._job.steps
-        if self._keeper is not None and not stop and not ended:
-            if save or self._keeper.is_best(self._curve):
-                self._keeper.save(self._progress(), self._setup.tensors())
+        if self._keeper is not None and not stop and not ended and (save or self._keeper.is_best(self._curve)):
+            self._keeper.save(self._progress(), self._setup.tensors())
         return bool(stop) and not ended
 
     def _complete(self, last: Step, loss: float) -> None:
