@@ -45,18 +45,24 @@ class Pulse:
         self._folder, self._rank = folder, rank
         self._now: tuple[Phase, int] = ("starting", 0)
         self._count = 0
-        self._end = threading.Event()
+        self._ended = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._end.set()
+        self._ended = True
+        self._wake.set()
         self._thread.join()
 
     def at(self, phase: Phase, step: int = 0) -> None:
+        """A new phase is told at once: how long silence is borne depends on it."""
+        changed = phase != self._now[0]
         self._now = (phase, step)
+        if changed:
+            self._wake.set()
 
     def beat(self) -> None:
         phase, step = self._now
@@ -84,8 +90,10 @@ class Pulse:
             except OSError:
                 # The folder is gone: whoever watched has left.
                 return
-            if self._end.wait(BEAT_SECONDS):
+            self._wake.wait(BEAT_SECONDS)
+            if self._ended:
                 return
+            self._wake.clear()
 
 
 def beat_path(folder: Path, rank: int) -> Path:
