@@ -102,7 +102,12 @@ class Run:
             self._complete(self._last, loss)
             self._last = None
         ended = self.step == self._job.steps
-        if self._keeper is not None and not stop and not ended and (save or self._keeper.is_best(self._curve)):
+        if (
+            self._keeper is not None
+            and not stop
+            and not ended
+            and (save or self._keeper.is_best(self._curve))
+        ):
             self._keeper.save(self._progress(), self._setup.tensors())
         return bool(stop) and not ended
 
