@@ -26,8 +26,8 @@ from trimtab.compression.variants import blank
 from trimtab.models.info import ModelInfo, inspect
 from trimtab.optimization.profiling import measure_compression
 from trimtab.optimization.speed import served
-from trimtab.planning.compression import plan_compression
-from trimtab.planning.traffic import Traffic
+from trimtab.planning.compression.plan import plan_compression
+from trimtab.planning.serving.traffic import Traffic
 from trimtab.spec.clock import now
 from trimtab.spec.engine_profile import CompressionProfile
 from trimtab.spec.hardware import Hardware, this_machine

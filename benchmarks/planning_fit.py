@@ -15,12 +15,12 @@ from statistics import mean
 import msgspec
 import published
 
-from trimtab.planning.accelerators import accelerator, machine_of
-from trimtab.planning.architecture import architecture
-from trimtab.planning.efficiency import REACHED
-from trimtab.planning.fitting import Observation, fit, leave_one_out, relative_error
-from trimtab.planning.flops import flops_per_token
-from trimtab.planning.job import Job
+from trimtab.planning.devices.accelerators import accelerator, machine_of
+from trimtab.planning.devices.efficiency import REACHED
+from trimtab.planning.training.architecture import architecture
+from trimtab.planning.training.fitting import Observation, fit, leave_one_out, relative_error
+from trimtab.planning.training.flops import flops_per_token
+from trimtab.planning.training.job import Job
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.layout import parse_layout
 

@@ -5,7 +5,7 @@
 MODEL is what `trimtab serve` takes: a name of the store, a ./FOLDER or `mock`. Three loads of random arrivals, at
 lengths and rates that no wave of the profile had, and one of clients in a closed loop go through the real service.
 Rates are set from a first, short profile; then every round plays the profile's waves and all loads in turn, so
-that both see the same moods of the machine, and what is predicted comes from the waves of those rounds alone. The
+that both see the machine slowed alike, and what is predicted comes from the waves of those rounds alone. The
 arrivals that are predicted and those that are measured have different seeds. Writes
 `benchmarks/results/planning_serve.json` with machine and date; exits 1 if a bound is missed.
 """
@@ -29,10 +29,10 @@ from trimtab.cli.serve import Overrides, served_model
 from trimtab.models.info import inspect
 from trimtab.optimization.profiling import measure_profiles
 from trimtab.optimization.speed import served
-from trimtab.planning.engine_steps import engine_steps
-from trimtab.planning.queueing import completion_rates
-from trimtab.planning.replay import Batching, Replayed, replay
-from trimtab.planning.traffic import Traffic
+from trimtab.planning.serving.engine_steps import engine_steps
+from trimtab.planning.serving.queueing import completion_rates
+from trimtab.planning.serving.replay import Batching, Replayed, replay
+from trimtab.planning.serving.traffic import Traffic
 from trimtab.service.launch import ServedModel
 from trimtab.spec.clock import now
 from trimtab.spec.engine_profile import EngineProfile
@@ -160,7 +160,9 @@ def measure(model: ServedModel, first: EngineProfile, rounds: int) -> tuple[Engi
                 if number:  # round 0 warms up
                     outcomes[place].append(outcome)
             say(f"{model.name}: round {number} of {rounds}")
-    profile = msgspec.structs.replace(first, waves=waves.waves(), moods=waves.moods(), rounds=waves.rounds)
+    profile = msgspec.structs.replace(
+        first, waves=waves.waves(), slowdowns=waves.slowdowns(), rounds=waves.rounds
+    )
     return profile, [
         compare(model.name, share, traffic, predict(profile, traffic), seen)
         for (share, traffic), seen in zip(wanted, outcomes, strict=True)

@@ -35,7 +35,7 @@ from trimtab.data.prepare import prepare
 from trimtab.data.prepared import Prepared
 from trimtab.models.create import create
 from trimtab.models.load import load
-from trimtab.parallel.pulse import RECORDER, Pulse
+from trimtab.parallel.launching.pulse import RECORDER, Pulse
 from trimtab.parallel.ranks import Ranks, meet
 from trimtab.spec.clock import now
 from trimtab.spec.hardware import this_machine

@@ -12,9 +12,9 @@ from trimtab.spec.version import __version__
 
 if TYPE_CHECKING:
     from trimtab.optimization.run import optimize as optimize
-    from trimtab.planning.advisor import plan_training as plan_training
-    from trimtab.planning.compression import plan_compression as plan_compression
-    from trimtab.planning.serving import plan_serving as plan_serving
+    from trimtab.planning.compression.plan import plan_compression as plan_compression
+    from trimtab.planning.serving.plan import plan_serving as plan_serving
+    from trimtab.planning.training.advisor import plan_training as plan_training
     from trimtab.service.serve import serve as serve
     from trimtab.spec.recipe import Recipe as Recipe
     from trimtab.spec.verdict import Verdict as Verdict
@@ -27,9 +27,9 @@ _HOMES = {
     "Verdict": "trimtab.spec.verdict",
     "load": "trimtab.store.artifact",
     "optimize": "trimtab.optimization.run",
-    "plan_compression": "trimtab.planning.compression",
-    "plan_serving": "trimtab.planning.serving",
-    "plan_training": "trimtab.planning.advisor",
+    "plan_compression": "trimtab.planning.compression.plan",
+    "plan_serving": "trimtab.planning.serving.plan",
+    "plan_training": "trimtab.planning.training.advisor",
     "serve": "trimtab.service.serve",
 }
 __all__ = [

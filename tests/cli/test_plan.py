@@ -152,8 +152,9 @@ def test_a_config_of_a_folder(plan, tmp_path):
 def test_planning_brings_no_torch():
     code = (
         "import sys\n"
-        "import trimtab.cli.plan_train, trimtab.cli.plan_job, trimtab.planning.advisor, trimtab.planning.fitting\n"
-        "import trimtab.planning.profiles\n"
+        "import trimtab.cli.plan_train, trimtab.cli.plan_job\n"
+        "import trimtab.planning.training.advisor, trimtab.planning.training.fitting\n"
+        "import trimtab.planning.devices.profiles\n"
         "print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

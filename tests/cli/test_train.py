@@ -70,7 +70,7 @@ def test_ctrl_c_saves_and_leaves_no_process(start, tmp_path):
         ranks = [
             c
             for c in psutil.Process(running.pid).children(recursive=True)
-            if "trimtab.parallel.rank" in c.cmdline()
+            if "trimtab.parallel.launching.rank" in c.cmdline()
         ]
         time.sleep(0.1)
     assert len(ranks) == 2

@@ -24,7 +24,7 @@ def test_single_cuts_differ_in_one_thing_each_and_can_be_made(family, save_model
 
 
 def test_counts_of_single_cuts_give_the_count_of_any_shape(save_model, tmp_path):
-    """The formula that `planning.shape_steps` uses is exact for parameters."""
+    """The formula that `planning.compression.shape_steps` uses is exact for parameters."""
     source = save_model(build("llama"))
     info = inspect(source)
     counts = [inspect(source).parameters]

@@ -164,7 +164,7 @@ def test_no_end_of_text(tokenizer, tmp_path, write_lines):
 
 
 def test_data_needs_no_torch():
-    rooms = ("data.prepare", "data.loader", "models.info", "parallel.launch", "training.job")
+    rooms = ("data.prepare", "data.loader", "models.info", "parallel.launching.launch", "training.job")
     modules = ", ".join(f"trimtab.{room}" for room in rooms)
     code = f"import sys; sys.modules['torch'] = None; import {modules}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from trimtab.parallel import calibration
 from trimtab.parallel.calibration import Calibrated, fit_link
-from trimtab.parallel.launch import launch
+from trimtab.parallel.launching.launch import launch
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.layout import Layout
 

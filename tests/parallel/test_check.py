@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from trimtab.models.families import FAMILIES
 from trimtab.parallel.check import check
-from trimtab.planning.accelerators import accelerator, machine_of
-from trimtab.planning.architecture import Architecture
-from trimtab.planning.job import Job
+from trimtab.planning.devices.accelerators import accelerator, machine_of
+from trimtab.planning.training.architecture import Architecture
+from trimtab.planning.training.job import Job
 from trimtab.spec.layout import parse_layout
 
 _LLAMA = Architecture(

@@ -1,6 +1,6 @@
 from library_models import compared
 
-from trimtab.parallel.script import spawn
+from trimtab.parallel.launching.script import spawn
 from trimtab.spec.layout import Layout
 
 

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from trimtab.parallel.mesh import Grid
 from trimtab.parallel.ranks import Ranks
-from trimtab.parallel.zero import rows_of
+from trimtab.parallel.strategies.zero import rows_of
 from trimtab.spec.layout import Layout
 
 sizes = st.sampled_from([1, 2, 3])

@@ -4,9 +4,9 @@ from plain_modules import compared, network
 from torch import nn
 
 from trimtab.parallel.compose import parallelize
-from trimtab.parallel.recompute import recompute_activations
-from trimtab.parallel.script import spawn
-from trimtab.parallel.tensor import _stack_plan
+from trimtab.parallel.launching.script import spawn
+from trimtab.parallel.strategies.recompute import recompute_activations
+from trimtab.parallel.strategies.tensor import _stack_plan
 from trimtab.spec.errors import UsageError
 from trimtab.spec.layout import Layout
 

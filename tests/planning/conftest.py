@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.planning.accelerators import accelerator, machine_of
-from trimtab.planning.architecture import architecture
-from trimtab.planning.job import Job
-from trimtab.planning.presets import preset
+from trimtab.planning.devices.accelerators import accelerator, machine_of
+from trimtab.planning.training.architecture import architecture
+from trimtab.planning.training.job import Job
+from trimtab.planning.training.presets import preset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 

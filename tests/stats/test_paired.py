@@ -32,8 +32,8 @@ def test_interval_holds_the_median_and_turns_over(pairs):
 
 @given(st.lists(st.tuples(speeds, st.floats(0.01, 100)), min_size=9, max_size=20), st.floats(0.5, 4))
 def test_a_slow_minute_cancels(rounds, factor):
-    """Both sides of a round share the machine's mood: the ratio does not see it."""
-    below = [speed * mood for speed, mood in rounds]
+    """Both sides of a round are slowed alike: the ratio does not see it."""
+    below = [speed * slowdown for speed, slowdown in rounds]
     above = [value * factor for value in below]
     assert paired.ratio(above, below).high == pytest.approx(factor)
 

@@ -14,8 +14,8 @@ import msgspec
 import psutil
 import pytest
 
-from trimtab.parallel.launch import launch
-from trimtab.parallel.start import Restarting
+from trimtab.parallel.launching.launch import launch
+from trimtab.parallel.launching.start import Restarting
 from trimtab.spec.errors import RankLostError, UsageError
 from trimtab.spec.layout import Layout
 from trimtab.training.job import TrainResult
@@ -171,7 +171,7 @@ def test_killed_twenty_times_it_ends_the_same(make_job, tmp_path):
 PARENT = """
     import signal, sys
     import msgspec
-    from trimtab.parallel.launch import launch
+    from trimtab.parallel.launching.launch import launch
     from trimtab.spec.layout import Layout
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

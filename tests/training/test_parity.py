@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from trimtab.parallel.launch import launch
+from trimtab.parallel.launching.launch import launch
 from trimtab.spec.layout import Layout, parse_layout
 from trimtab.training.parity.job import ParityJob, ParityResult
 
@@ -117,6 +117,6 @@ def test_a_dropped_sum_is_found():
     """The negative control: without one all-reduce the check must fail, and say where."""
     from broken_ranks import broken
 
-    from trimtab.parallel.script import spawn
+    from trimtab.parallel.launching.script import spawn
 
     spawn(broken, Layout(data=2))

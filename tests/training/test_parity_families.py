@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import torch
 
-from trimtab.parallel.launch import launch
+from trimtab.parallel.launching.launch import launch
 from trimtab.spec.layout import Layout, parse_layout
 from trimtab.training.parity.job import ParityJob, ParityResult
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from trimtab.parallel.launch import launch
+from trimtab.parallel.launching.launch import launch
 from trimtab.spec.errors import EngineError
 from trimtab.spec.layout import Layout
 from trimtab.training.job import TrainResult

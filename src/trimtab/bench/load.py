@@ -1,4 +1,4 @@
-"""Measures services side by side: every round loads each in turn, so that all share the machine's mood.
+"""Measures services side by side: every round loads each in turn, so that all share what else the machine does.
 
 The load goes through HTTP from a process of its own. The first round warms up and is thrown away; memory is
 sampled in it and after each round, never while the clock runs. Knows services by URL, nothing of engines.

@@ -50,10 +50,10 @@ def sizes(context_length: int, max_batch: int) -> tuple[Size, ...]:
 
 
 class Waves(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen. `memory_bytes` is the peak PSS of the target's processes; `moods` as in `EngineProfile`."""
+    """What was seen. `memory_bytes` is the peak PSS of the target's processes; `slowdowns` as in `EngineProfile`."""
 
     waves: tuple[Wave, ...]
-    moods: tuple[float, ...]
+    slowdowns: tuple[float, ...]
     rounds: int
     memory_bytes: int
 
@@ -95,7 +95,7 @@ class WaveRounds:
             found.append(Wave(**msgspec.structs.asdict(size), ttft=ttft, tpot=tpot))
         return tuple(found)
 
-    def moods(self) -> tuple[float, ...]:
+    def slowdowns(self) -> tuple[float, ...]:
         """Time per token of each wave and round ÷ the wave's median: 1 where the machine was always the same."""
         return tuple(
             tpot / median
@@ -154,7 +154,9 @@ def measure_waves(
         while played.rounds < rounds and (played.rounds < FEWEST_ROUNDS or time.monotonic() < ends):
             played.play(generator, on_wave=tell)
     peak.sample()
-    return Waves(waves=played.waves(), moods=played.moods(), rounds=played.rounds, memory_bytes=peak.bytes)
+    return Waves(
+        waves=played.waves(), slowdowns=played.slowdowns(), rounds=played.rounds, memory_bytes=peak.bytes
+    )
 
 
 def _step_seconds(outcome: Outcome) -> float:

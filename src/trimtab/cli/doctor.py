@@ -17,7 +17,7 @@ from trimtab.spec.units import format_bytes, format_count, format_duration
 from trimtab.spec.version import __version__
 
 if TYPE_CHECKING:
-    from trimtab.planning.refit import Fitness
+    from trimtab.planning.devices.refit import Fitness
     from trimtab.spec.profile import Profile
 
 _PACKAGES = ("torch", "transformers", "openvino", "openvino-genai", "nncf", "ray")
@@ -50,7 +50,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Say what this machine is and has, and measure it for `trimtab plan`."""
-    from trimtab.planning.refit import fitness, refitted
+    from trimtab.planning.devices.refit import fitness, refitted
     from trimtab.spec.profile import load_profile, save_profile
     from trimtab.store.home import home
     from trimtab.store.profiles import machine_profile_path
@@ -85,7 +85,7 @@ def _version(name: str) -> str | None:
 
 def _calibrate(processes: int) -> Profile:
     """A group of ranks measures; all of them are busy at once, as in training."""
-    from trimtab.parallel.launch import launch
+    from trimtab.parallel.launching.launch import launch
     from trimtab.spec.clock import now
     from trimtab.spec.layout import Layout
     from trimtab.spec.profile import Profile

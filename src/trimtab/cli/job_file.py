@@ -26,7 +26,7 @@ def job_file(
     claim: str,
 ) -> str:
     """The text. Raises `UsageError` where the number of processes is not given or does not divide over nodes."""
-    from trimtab.parallel.jobfiles import JobFile, kubernetes, slurm
+    from trimtab.parallel.launching.jobfiles import JobFile, kubernetes, slurm
 
     if processes:
         world = processes

@@ -70,7 +70,7 @@ def _run(job: ParityJob) -> ParityResult:
 
     import msgspec
 
-    from trimtab.parallel.launch import launch
+    from trimtab.parallel.launching.launch import launch
     from trimtab.training.parity.job import Case, ParityResult
 
     largest = max(job.layouts, key=lambda layout: layout.world)

@@ -20,8 +20,8 @@ from trimtab.spec.serving import EngineName, WeightFormat
 from trimtab.spec.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
-    from trimtab.planning.compression import CompressionPlan, Option
-    from trimtab.planning.evidence import Engine, Refusal, Step
+    from trimtab.planning.compression.evidence import Engine, Refusal, Step
+    from trimtab.planning.compression.plan import CompressionPlan, Option
     from trimtab.service.launch import ServedModel
     from trimtab.spec.engine_profile import CompressionProfile
 
@@ -55,7 +55,7 @@ def compress(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Predict what compression can do for MODEL on an engine: size, speed-up, risk; and refuse what cannot help."""
-    from trimtab.planning.traffic import Traffic
+    from trimtab.planning.serving.traffic import Traffic
 
     target, asked = _engine(engine), _steps(steps)
     if speedup is not None and not 0 < speedup < float("inf"):
@@ -67,7 +67,7 @@ def compress(
     traffic = Traffic(
         prompt_tokens=prompt_tokens, output_tokens=output_tokens, rate=rate, concurrency=clients
     ).check(None)
-    from trimtab.planning.evidence import refusal
+    from trimtab.planning.compression.evidence import refusal
 
     refused = [found for step in asked if (found := refusal(step, target)) is not None]
     useful = [step for step in asked if refusal(step, target) is None]
@@ -79,7 +79,7 @@ def compress(
             raise UsageError("there is nothing to compress.", where=model, remedy="Name a model.")
         shapes = _shapes(served.artifact, useful)
         measured = _profile(served, useful, profile, measure=measure)
-    from trimtab.planning.compression import plan_compression
+    from trimtab.planning.compression.plan import plan_compression
 
     plan = plan_compression(
         measured, shapes, traffic, level, speedup=speedup, formats=_formats(useful), refused=refused
@@ -94,7 +94,7 @@ def compress(
 
 
 def _engine(name: str) -> Engine:
-    from trimtab.planning.evidence import ENGINES
+    from trimtab.planning.compression.evidence import ENGINES
 
     for engine in ENGINES:
         if name == engine:
@@ -103,7 +103,7 @@ def _engine(name: str) -> Engine:
 
 
 def _steps(text: str) -> list[Step]:
-    from trimtab.planning.evidence import STEPS
+    from trimtab.planning.compression.evidence import STEPS
 
     found = []
     for word in (part.strip() for part in text.split(",")):

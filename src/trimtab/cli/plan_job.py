@@ -11,8 +11,8 @@ from trimtab.spec.errors import UsageError
 from trimtab.spec.units import parse_bytes
 
 if TYPE_CHECKING:
-    from trimtab.planning.architecture import Architecture
-    from trimtab.planning.machine import Machine
+    from trimtab.planning.devices.machine import Machine
+    from trimtab.planning.training.architecture import Architecture
 
 # Where `doctor --calibrate` leaves what it measured, in the home folder.
 PROFILE = "profile.json"
@@ -21,8 +21,8 @@ THIS_MACHINE = "this"
 
 def read_architecture(model: str | None, arch: str | None, sequence_length: int) -> Architecture:
     """A config.json, its folder, a preset, a hub id that is in the local cache; or `--arch` as JSON."""
-    from trimtab.planning.architecture import architecture
-    from trimtab.planning.presets import preset
+    from trimtab.planning.training.architecture import architecture
+    from trimtab.planning.training.presets import preset
 
     if (model is None) == (arch is None):
         raise UsageError(
@@ -51,7 +51,7 @@ def read_architecture(model: str | None, arch: str | None, sequence_length: int)
 
 def _from_config(config: Path) -> Architecture:
     from trimtab.models.info import read_shape
-    from trimtab.planning.architecture import Architecture, check
+    from trimtab.planning.training.architecture import Architecture, check
 
     shape = read_shape(config)
     gpt = shape.family == "gpt2"
@@ -100,8 +100,8 @@ def read_machine(
     network: str | None,
 ) -> Machine:
     """An accelerator by name; `this`, or nothing: the profile of this machine; or the file of one."""
-    from trimtab.planning.accelerators import accelerator, machine_of
-    from trimtab.planning.profiles import machine_of_profile
+    from trimtab.planning.devices.accelerators import accelerator, machine_of
+    from trimtab.planning.devices.profiles import machine_of_profile
     from trimtab.spec.profile import load_profile
     from trimtab.store.home import home
 

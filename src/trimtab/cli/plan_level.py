@@ -9,7 +9,7 @@ from trimtab.spec.errors import UsageError
 from trimtab.spec.units import parse_bytes, parse_duration
 
 if TYPE_CHECKING:
-    from trimtab.planning.traffic import Level
+    from trimtab.planning.serving.traffic import Level
 
 Value = TypeVar("Value")
 
@@ -18,7 +18,7 @@ def read_level(
     *, ttft_p95: str | None, tpot_p95: str | None, memory: str | None, tokens_per_second: float | None
 ) -> Level:
     """Raises `UsageError` naming the flag."""
-    from trimtab.planning.traffic import Level
+    from trimtab.planning.serving.traffic import Level
 
     return Level(
         ttft_p95=_read(ttft_p95, parse_duration, "--ttft-p95"),

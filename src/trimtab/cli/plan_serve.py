@@ -19,8 +19,8 @@ from trimtab.spec.serving import EngineName, WeightFormat
 from trimtab.spec.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from trimtab.planning.replay import Replayed
-    from trimtab.planning.serving import ServingPlan
+    from trimtab.planning.serving.plan import ServingPlan
+    from trimtab.planning.serving.replay import Replayed
     from trimtab.service.launch import ServedModel
     from trimtab.spec.engine_profile import EngineProfile
 
@@ -55,8 +55,8 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Predict replicas, bounds, memory, latencies and cost of serving MODEL under a traffic."""
-    from trimtab.planning.serving import plan_serving
-    from trimtab.planning.traffic import Traffic
+    from trimtab.planning.serving.plan import plan_serving
+    from trimtab.planning.serving.traffic import Traffic
 
     traffic = Traffic(
         prompt_tokens=prompt_tokens, output_tokens=output_tokens, rate=rate, concurrency=concurrency

@@ -12,16 +12,16 @@ from trimtab.spec.units import format_bytes, format_count, format_duration
 if TYPE_CHECKING:
     from trimtab.cli.plan_train import Budget
     from trimtab.parallel.check import Check
-    from trimtab.planning.advisor import Advice
-    from trimtab.planning.job import Job
-    from trimtab.planning.plan import Plan
+    from trimtab.planning.training.advisor import Advice
+    from trimtab.planning.training.job import Job
+    from trimtab.planning.training.plan import Plan
 
 _SECONDS_PER_HOUR = 3600
 
 
 def document(job: Job, plans: list[Plan], budget: Budget | None) -> dict[str, object]:
     """What `--json` prints of plans, beside what each command adds."""
-    from trimtab.planning.software import software_of
+    from trimtab.planning.training.software import software_of
 
     return {
         "model": {"parameters": job.architecture.parameters, "architecture": job.architecture},
@@ -94,7 +94,7 @@ def _row(job: Job, plan: Plan, budget: Budget | None) -> list[str]:
 
 def show_plan(job: Job, plan: Plan, budget: Budget | None, checked: Check | None) -> None:
     """One layout with every term."""
-    from trimtab.planning.software import software_of
+    from trimtab.planning.training.software import software_of
 
     if plan.seconds is None or plan.memory_bytes is None or plan.step_seconds is None:
         return

@@ -13,9 +13,9 @@ from trimtab.spec.layout import Layout, parse_layout
 
 if TYPE_CHECKING:
     from trimtab.parallel.check import Check
-    from trimtab.planning.advisor import Advice
-    from trimtab.planning.job import Job
-    from trimtab.planning.plan import Plan
+    from trimtab.planning.training.advisor import Advice
+    from trimtab.planning.training.job import Job
+    from trimtab.planning.training.plan import Plan
 
 Rate = Annotated[str | None, typer.Option(metavar="BYTES", help="A second and direction, such as 450GB.")]
 
@@ -59,7 +59,7 @@ def train(
 ) -> None:
     """Rank every layout of a training run by time among those that fit, or score one, with reasons."""
     from trimtab.cli.plan_job import read_architecture, read_machine
-    from trimtab.planning.job import Job, check_job
+    from trimtab.planning.training.job import Job, check_job
 
     asked = parse_layout(layout, where="--layout") if layout is not None else None
     if devices is None and asked is None:
@@ -113,8 +113,8 @@ def _budget(tokens: str | None, price: float | None) -> Budget | None:
 def _score(job: Job, layout: Layout, *, check: bool, budget: Budget | None, as_json: bool) -> None:
     """One layout. One that is not feasible is shown all the same, and the command leaves with 3."""
     from trimtab.cli.plan_table import document, show_plan
-    from trimtab.planning.advisor import nearest, plan_training
-    from trimtab.planning.plan import Scorer
+    from trimtab.planning.training.advisor import nearest, plan_training
+    from trimtab.planning.training.plan import Scorer
 
     plan = Scorer(job).plan(layout)
     other = None if plan.feasible else nearest(plan_training(job), plan.layout)
@@ -131,7 +131,7 @@ def _score(job: Job, layout: Layout, *, check: bool, budget: Budget | None, as_j
 
 def _advise(job: Job, *, top: int, explain: bool, check: bool, budget: Budget | None, as_json: bool) -> None:
     from trimtab.cli.plan_table import document, show_advice, show_plan
-    from trimtab.planning.advisor import plan_training
+    from trimtab.planning.training.advisor import plan_training
 
     advice = plan_training(job)
     best = advice.layouts[:top]
@@ -167,7 +167,7 @@ def _nothing_fits(job: Job, advice: Advice) -> RefusedError:
 
 def _remedy(job: Job, other: Plan | None) -> str:
     """The nearest feasible alternative in a sentence."""
-    from trimtab.planning.advisor import devices_that_fit
+    from trimtab.planning.training.advisor import devices_that_fit
 
     if other is not None:
         return f"The nearest that is feasible: --layout {other.layout}"

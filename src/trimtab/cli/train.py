@@ -23,7 +23,7 @@ from trimtab.spec.units import format_count, format_duration
 if TYPE_CHECKING:
     from trimtab.optimization.training import RunOptions, Training
     from trimtab.optimization.workspace import OnEvent, Workspace
-    from trimtab.parallel.start import Launch
+    from trimtab.parallel.launching.start import Launch
     from trimtab.spec.recipe import Recipe
 
 
@@ -92,7 +92,7 @@ def train(
     """
     from trimtab.optimization.training import RunOptions
     from trimtab.optimization.workspace import Workspace
-    from trimtab.parallel.start import Launch, under_torchrun
+    from trimtab.parallel.launching.start import Launch, under_torchrun
     from trimtab.spec.recipe import Recipe
     from trimtab.store.home import home
     from trimtab.training.job import Watching
@@ -208,7 +208,7 @@ def _followed(hang_seconds: float) -> bool:
     """Under torchrun all ranks but the first take their jobs from it; True when there are no more."""
     if os.environ.get("RANK", "0") == "0":
         return False
-    from trimtab.parallel.joined import follow
+    from trimtab.parallel.launching.joined import follow
 
     follow(hang_seconds)
     return True

@@ -109,7 +109,7 @@ def _profile(
         name=name,
         serving=serving,
         waves=waves.waves,
-        moods=waves.moods,
+        slowdowns=waves.slowdowns,
         rounds=waves.rounds,
         memory_bytes=waves.memory_bytes,
         context_length=context,

@@ -1,6 +1,6 @@
 """Speed of every row, through the service, under load: which core plan suits each, then all of them side by side.
 
-All services of a phase are up at once and take turns inside every round, so that they share the machine's mood;
+All services of a phase are up at once and take turns inside every round, so that they share what else the machine does;
 the baseline takes two turns a round, which is the A/A noise that a claim has to exceed.
 """
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trimtab.parallel.compose import parallelize as parallelize
-    from trimtab.parallel.script import spawn as spawn
+    from trimtab.parallel.launching.script import spawn as spawn
 
-_HOMES = {"parallelize": "trimtab.parallel.compose", "spawn": "trimtab.parallel.script"}
+_HOMES = {"parallelize": "trimtab.parallel.compose", "spawn": "trimtab.parallel.launching.script"}
 __all__ = ["parallelize", "spawn"]
 
 

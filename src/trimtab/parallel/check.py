@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from trimtab.planning.job import Job
-from trimtab.planning.memory import rank_parameters
-from trimtab.planning.stages import stage_layers
-from trimtab.planning.states import states
+from trimtab.planning.training.job import Job
+from trimtab.planning.training.memory import rank_parameters
+from trimtab.planning.training.stages import stage_layers
+from trimtab.planning.training.states import states
 from trimtab.spec.errors import RefusedError
 from trimtab.spec.layout import Layout
 

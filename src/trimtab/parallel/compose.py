@@ -16,20 +16,20 @@ from torch import nn
 
 from trimtab.models.families import FAMILIES
 from trimtab.models.stretch import Stretch
-from trimtab.parallel.batch_norm import share_statistics
-from trimtab.parallel.context import share_sequences
 from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.mesh import Grid, build_grid
-from trimtab.parallel.parts import make_parts
-from trimtab.parallel.pipeline import Pipeline
 from trimtab.parallel.ranks import Ranks
-from trimtab.parallel.recompute import recompute_activations
-from trimtab.parallel.replicated import replicate
-from trimtab.parallel.sharded import shard
-from trimtab.parallel.stages import Boundaries, decoder_stages, sequential_stages
-from trimtab.parallel.tensor import partial_gradients, split_layers
-from trimtab.parallel.whole import Whole
-from trimtab.parallel.zero import share_state
+from trimtab.parallel.strategies.batch_norm import share_statistics
+from trimtab.parallel.strategies.context import share_sequences
+from trimtab.parallel.strategies.parts import make_parts
+from trimtab.parallel.strategies.pipeline import Pipeline
+from trimtab.parallel.strategies.recompute import recompute_activations
+from trimtab.parallel.strategies.replicated import replicate
+from trimtab.parallel.strategies.sharded import shard
+from trimtab.parallel.strategies.stages import Boundaries, decoder_stages, sequential_stages
+from trimtab.parallel.strategies.tensor import partial_gradients, split_layers
+from trimtab.parallel.strategies.whole import Whole
+from trimtab.parallel.strategies.zero import share_state
 from trimtab.spec.errors import UsageError
 from trimtab.spec.layout import Layout
 
@@ -127,18 +127,20 @@ def _cut(
 def _check(model: nn.Module, layout: Layout) -> None:
     if layout.zero == 2:
         raise UsageError(
-            "zero=2 is planned for, not run.", where="parallel.zero", remedy="Use zero=1 or shard=N."
+            "zero=2 is planned for, not run.",
+            where="parallel.strategies.zero",
+            remedy="Use zero=1 or shard=N.",
         )
     if layout.zero and (layout.shard > 1 or layout.tensor > 1):
         raise UsageError(
             "zero=1 shares optimizer state over replicas of whole weights.",
-            where="parallel.zero",
+            where="parallel.strategies.zero",
             remedy="Use shard=N beside tensor; it shares the optimizer state as well.",
         )
     if layout.context > 1 and not _is_decoder(model):
         raise UsageError(
             f"{type(model).__name__} is not a decoder whose sequences can be shared.",
-            where="parallel.context",
+            where="parallel.strategies.context",
             remedy="Use data or shard.",
         )
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from trimtab.parallel.criterion import Criterion, Inputs, Runner
 from trimtab.parallel.mesh import Grid
-from trimtab.parallel.parts import Part, norm_of
-from trimtab.parallel.replicated import add_up
-from trimtab.parallel.zero import exchange_rows
+from trimtab.parallel.strategies.parts import Part, norm_of
+from trimtab.parallel.strategies.replicated import add_up
+from trimtab.parallel.strategies.zero import exchange_rows
 from trimtab.spec.errors import UsageError
 
 

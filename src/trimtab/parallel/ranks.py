@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from trimtab.parallel.pulse import Phase, Pulse
+from trimtab.parallel.launching.pulse import Phase, Pulse
 
 # A rank may save or validate alone for this long while the others wait.
 _TIMEOUT = timedelta(minutes=10)

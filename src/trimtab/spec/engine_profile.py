@@ -29,7 +29,7 @@ class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """One model, one serving configuration, one machine, all its workers busy at once.
 
     `model` is the content digest of the artifact ("mock" without one). `memory_bytes` is the peak PSS of the
-    service; `moods` how the machine's speed came and went meanwhile: the time per token of every wave of every
+    service; `slowdowns` how the machine's speed came and went meanwhile: the time per token of every wave of every
     round ÷ its median over the rounds. `cache_token_bytes` is what one token of context takes in the KV cache, which is
     given out in blocks of `cache_block_tokens`. Sizes of the model are 0 for the mock engine.
     """
@@ -43,7 +43,7 @@ class EngineProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     waves: tuple[Wave, ...]
     rounds: int
     memory_bytes: int
-    moods: tuple[float, ...] = ()
+    slowdowns: tuple[float, ...] = ()
     context_length: int
     weights_bytes: int = 0
     parameters: int = 0

@@ -14,7 +14,7 @@ MODULES: Mapping[str, str] = {
     "gateway": "trimtab.service.gateway",
     "worker": "trimtab.engines.worker",
     "build": "trimtab.engines.build",
-    "rank": "trimtab.parallel.rank",
+    "rank": "trimtab.parallel.launching.rank",
     "template": "trimtab.text.template_child",
     "load": "trimtab.bench.load_child",
 }

@@ -19,7 +19,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 
-from trimtab.parallel.pulse import CHECKPOINT_GROUP
+from trimtab.parallel.launching.pulse import CHECKPOINT_GROUP
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import IntegrityError
 from trimtab.store.durable import move, sync

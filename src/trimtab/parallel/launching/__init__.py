@@ -1,0 +1,1 @@
+"""How rank processes come to be, what they are told, and how they are watched."""

@@ -1,0 +1,1 @@
+"""`plan compress`: which compression can meet a service level on an engine."""

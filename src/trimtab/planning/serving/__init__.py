@@ -1,0 +1,1 @@
+"""`plan serve`: what a service takes under given traffic."""

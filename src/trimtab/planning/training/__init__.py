@@ -1,0 +1,1 @@
+"""`plan train`: layouts of a training job, their memory and their step time."""

@@ -1,0 +1,45 @@
+"""Bytes that a layer keeps from its forward pass for its backward pass.
+
+`gpt`: Korthikanti et al. 2022, table 2, term by term, so that other FFN widths and grouped keys count right.
+`llama`: derived the same way without dropout masks; SwiGLU keeps both gates, the activation and the product.
+"""
+
+from __future__ import annotations
+
+from trimtab.planning.training.architecture import Architecture
+from trimtab.planning.training.job import Job, Software
+from trimtab.spec.layout import Layout, Recompute
+
+
+def layer_bytes(job: Job, layout: Layout, software: Software, recompute: Recompute | None = None) -> float:
+    """Of one layer and one micro-batch on one rank; `recompute` replaces the layout's."""
+    shape, recompute = job.architecture, recompute or layout.recompute
+    length = job.sequence_length / layout.context
+    tokens = (layout.micro_batch or 1) * length
+    # Outside of the tensor-parallel matrices every rank keeps everything, unless the sequence is split there.
+    outside = layout.tensor if layout.sequence else 1
+    scale = job.compute_bytes / 2
+    if recompute == "full":
+        return scale * 2 * tokens * shape.hidden / outside
+    kept = tokens * (_replicated(shape) / outside + _split(shape) / layout.tensor)
+    if software == "classic" and shape.family == "gpt" and recompute == "none":
+        # Softmax's output, dropout's mask and dropout's output: 5 bytes a score.
+        kept += 5 * shape.heads * tokens * job.sequence_length / layout.tensor
+    return scale * kept
+
+
+def _replicated(shape: Architecture) -> float:
+    """Bytes a token: inputs of both norms and of both column-parallel matrices, and gpt's two dropout masks."""
+    return shape.hidden * (10 if shape.family == "gpt" else 8)
+
+
+def _split(shape: Architecture) -> float:
+    """Bytes a token: queries, keys, values, what attention gives, and the FFN's inside."""
+    attention = 4 * shape.query_width + 4 * shape.kv_width
+    return attention + shape.ffn * (4 if shape.family == "gpt" else 8)
+
+
+def logits_bytes(job: Job, layout: Layout) -> float:
+    """On the last rank: logits in the compute dtype, in 32 bits, and their gradient."""
+    tokens = (layout.micro_batch or 1) * job.sequence_length / layout.context
+    return tokens * job.architecture.vocabulary * (job.compute_bytes + 4 + 4) / layout.tensor

@@ -1,0 +1,174 @@
+"""Seconds of one optimizer step, by term, of the slowest rank.
+
+A step is m micro-batches through the slowest rank, the pipeline's idle time, what the sum of the gradients
+leaves exposed, the optimizer, and the host. Tensor-parallel collectives are exposed: the next product needs
+what they give.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from trimtab.planning.training.communication import all_gather, all_reduce
+from trimtab.planning.training.job import Job, Software
+from trimtab.planning.training.layer_costs import (
+    HeadCosts,
+    LayerCosts,
+    beside,
+    between_stages,
+    head_costs,
+    layer_costs,
+    shard_seconds,
+)
+from trimtab.planning.training.memory import rank_parameters
+from trimtab.planning.training.schedule import idle_micro_batches
+from trimtab.planning.training.software import software_of
+from trimtab.planning.training.stages import layer_parameters_of_rank, table_parameters_of_rank
+from trimtab.planning.training.states import GRADIENT_BYTES, states
+from trimtab.spec.layout import Layout
+
+# A parameter's traffic in one update: unscale its gradient (8 bytes), take the norm (4), clip (8), read weight,
+# gradient and two moments and write weight and moments in 32 bits (28), copy to 16 bits (6), zero (4).
+_UPDATE_BYTES = 58.0
+
+
+class StepSeconds(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one step. `tensor` … `data`: communication that no computation hides, by the axis that causes it."""
+
+    compute: float
+    recompute: float
+    tensor: float
+    context: float
+    pipeline: float
+    shard: float
+    data: float
+    bubble: float
+    optimizer: float
+    host: float
+
+    @property
+    def total(self) -> float:
+        return (
+            self.compute
+            + self.recompute
+            + self.tensor
+            + self.context
+            + self.pipeline
+            + self.shard
+            + self.data
+            + self.bubble
+            + self.optimizer
+            + self.host
+        )
+
+
+class StepTimes:
+    """Step times of layouts of one job. What layouts have in common is computed once."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._layers: dict[tuple[object, ...], LayerCosts] = {}
+        self._heads: dict[tuple[object, ...], HeadCosts] = {}
+
+    def of(self, layout: Layout, layers: tuple[int, int, int], micro_batches: int) -> StepSeconds:
+        """`layers` as `stages.stage_layers` gives them."""
+        job, software = self._job, software_of(self._job, layout)
+        layer, head = self._layer(layout, software), self._head(layout)
+        between = between_stages(job, layout, software)
+        # The last rank has the head; ranks between may have a layer more instead.
+        last = layers[2] * layer.total + head.compute + head.tensor >= layers[1] * layer.total
+        count, heads = (layers[2], micro_batches) if last else (layers[1], 0)
+        many = micro_batches * count
+        return StepSeconds(
+            compute=many * (layer.forward + layer.backward) + heads * head.compute,
+            recompute=many * layer.recompute,
+            tensor=many * layer.tensor + heads * head.tensor,
+            context=many * layer.context,
+            pipeline=micro_batches * between,
+            shard=many * layer.shard + _edges_of_shards(job, layout),
+            data=_data(job, layout, layers, micro_batches, layer, software),
+            bubble=idle_micro_batches(layout) * (layers[1] * layer.total + between),
+            optimizer=_update(job, layout, layers),
+            host=job.machine.step_seconds,
+        )
+
+    def _layer(self, layout: Layout, software: Software) -> LayerCosts:
+        key = (
+            layout.tensor,
+            layout.sequence,
+            layout.context,
+            layout.micro_batch,
+            layout.recompute,
+            software,
+            (layout.shard, layout.reshard, layout.data) if layout.shard > 1 else None,
+        )
+        if key not in self._layers:
+            self._layers[key] = layer_costs(self._job, layout, software)
+        return self._layers[key]
+
+    def _head(self, layout: Layout) -> HeadCosts:
+        key = (layout.tensor, layout.context, layout.micro_batch, layout.pipeline == 1)
+        if key not in self._heads:
+            self._heads[key] = head_costs(self._job, layout)
+        return self._heads[key]
+
+
+def _parameters(job: Job, layout: Layout, layers: tuple[int, int, int]) -> float:
+    """Of the first rank, which has the embedding."""
+    return rank_parameters(job, layout, layers[0], first=True, last=layout.pipeline == 1)
+
+
+def _update(job: Job, layout: Layout, layers: tuple[int, int, int]) -> float:
+    shared = layout.shard * (layout.data if layout.zero else 1)
+    return job.machine.traffic_seconds(_UPDATE_BYTES * _parameters(job, layout, layers) / shared)
+
+
+def _edges_of_shards(job: Job, layout: Layout) -> float:
+    """The first layer's gather and the last one's reduction have nothing beside them, nor have the tables'."""
+    if layout.shard == 1:
+        return 0.0
+    parameters = layer_parameters_of_rank(job.architecture, layout.tensor) + table_parameters_of_rank(
+        job.architecture, layout.tensor, first=True, last=layout.pipeline == 1
+    )
+    gathered = states(job.precision, job.optimizer, layout).gathered
+    return sum(shard_seconds(job, layout, parameters, gathered))
+
+
+def _data(
+    job: Job,
+    layout: Layout,
+    layers: tuple[int, int, int],
+    micro_batches: int,
+    layer: LayerCosts,
+    software: Software,
+) -> float:
+    """Replicas sum their gradients, or under `zero` reduce and gather shares of them.
+
+    FSDP sums over replicas layer by layer, which `layer_costs` counts.
+    """
+    tied = _tied_tables(job, layout)
+    ranks = layout.data * layout.context
+    if layout.shard > 1 or ranks == 1:
+        return tied
+    link = job.machine.link(ranks, layout.tensor)
+    parameters = _parameters(job, layout, layers)
+    reduce = all_gather(GRADIENT_BYTES[job.precision] * parameters, ranks, link)
+    gather = reduce if not layout.zero else all_gather(job.compute_bytes * parameters, ranks, link)
+    overlap = job.machine.overlap if software != "classic" else 0.0
+    # The last micro-batch's backward pass hides it, save for the bucket that is ready last.
+    behind = layers[0] * (layer.backward + layer.recompute)
+    before = layers[0] * layer.forward if layout.zero else 0.0
+    times = micro_batches if layout.zero == 2 else 1
+    if not layout.zero:
+        reduce, gather = reduce + gather, 0.0
+    last_bucket = (reduce + gather) / max(1, layers[0])
+    exposed = times * beside(reduce, behind, overlap) + beside(gather, before, overlap)
+    return tied + min(reduce * times + gather, exposed + last_bucket)
+
+
+def _tied_tables(job: Job, layout: Layout) -> float:
+    """First and last rank both hold a tied table, and sum its gradients."""
+    if not job.architecture.tied or layout.pipeline == 1:
+        return 0.0
+    size = GRADIENT_BYTES[job.precision] * job.architecture.embedding / layout.tensor
+    return all_reduce(size, 2, job.machine.link(2, layout.world // layout.pipeline))
