@@ -15,7 +15,8 @@ from trimtab.engines.builder import Builder
 from trimtab.engines.builds import build_key, ensure_build, ensure_builds, weights_bytes
 from trimtab.engines.openvino.weights import bf16_bits
 from trimtab.engines.record import read_record
-from trimtab.engines.scoring import log_softmax, scorer
+from trimtab.engines.scorers import scorer
+from trimtab.engines.scoring import log_softmax
 from trimtab.models.info import inspect
 from trimtab.models.load import load
 from trimtab.spec.errors import EngineError, ModelError

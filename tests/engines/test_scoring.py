@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.engines.scoring import finish, log_softmax, piece_rows, score_pieces, scorer
+from trimtab.engines.scorers import scorer
+from trimtab.engines.scoring import finish, log_softmax, piece_rows, score_pieces
 from trimtab.spec.errors import EngineError
 from trimtab.spec.serving import ServingConfiguration
 

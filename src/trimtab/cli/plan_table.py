@@ -10,16 +10,16 @@ from trimtab.cli.console import say, table
 from trimtab.spec.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
-    from trimtab.cli.plan_train import Budget
     from trimtab.parallel.check import Check
     from trimtab.planning.training.advisor import Advice
     from trimtab.planning.training.job import Job
     from trimtab.planning.training.plan import Plan
+    from trimtab.planning.training.spending import Spending
 
 _SECONDS_PER_HOUR = 3600
 
 
-def document(job: Job, plans: list[Plan], budget: Budget | None) -> dict[str, object]:
+def document(job: Job, plans: list[Plan], spending: Spending | None) -> dict[str, object]:
     """What `--json` prints of plans, beside what each command adds."""
     from trimtab.planning.training.software import software_of
 
@@ -30,23 +30,21 @@ def document(job: Job, plans: list[Plan], budget: Budget | None) -> dict[str, ob
         "layouts": [
             msgspec.to_builtins(plan)
             | {"software": software_of(job, plan.layout)}
-            | _costs(job, plan, budget)
+            | _costs(job, plan, spending)
             for plan in plans
         ],
     }
 
 
-def _costs(job: Job, plan: Plan, budget: Budget | None) -> dict[str, float]:
-    if budget is None or plan.tokens_per_second is None:
+def _costs(job: Job, plan: Plan, spending: Spending | None) -> dict[str, float]:
+    if spending is None or plan.tokens_per_second is None:
         return {}
-    hours = budget.tokens / plan.tokens_per_second / _SECONDS_PER_HOUR
-    if budget.price is None:
-        return {"hours": hours}
-    return {"hours": hours, "cost": hours * job.devices * budget.price}
+    cost = spending.cost(plan.tokens_per_second, job.devices)
+    return {"hours": spending.hours(plan.tokens_per_second)} | ({} if cost is None else {"cost": cost})
 
 
-def _money(job: Job, plan: Plan, budget: Budget | None) -> list[str]:
-    costs = _costs(job, plan, budget)
+def _money(job: Job, plan: Plan, spending: Spending | None) -> list[str]:
+    costs = _costs(job, plan, spending)
     shown = []
     if "hours" in costs:
         shown.append(format_duration(costs["hours"] * _SECONDS_PER_HOUR))
@@ -55,15 +53,15 @@ def _money(job: Job, plan: Plan, budget: Budget | None) -> list[str]:
     return shown
 
 
-def show_advice(job: Job, advice: Advice, top: int, budget: Budget | None, *, explain: bool) -> None:
+def show_advice(job: Job, advice: Advice, top: int, spending: Spending | None, *, explain: bool) -> None:
     best = advice.layouts[:top]
     if best:
-        money = ["time", "cost"][: len(_money(job, best[0], budget))]
+        money = ["time", "cost"][: len(_money(job, best[0], spending))]
         columns = ["layout", "step", "MFU", "tokens/s", "memory", "compute", "exposed", "bubble", *money]
         table(
             f"{format_count(job.architecture.parameters)} parameters on {job.devices:,} × {job.machine.name}",
             columns,
-            [_row(job, plan, budget) for plan in best],
+            [_row(job, plan, spending) for plan in best],
         )
     refused = sum(1 + found.larger for found in advice.rejected)
     say(f"{advice.considered:,} layouts: {advice.considered - refused:,} fit, {refused:,} do not.")
@@ -73,7 +71,7 @@ def show_advice(job: Job, advice: Advice, top: int, budget: Budget | None, *, ex
         say(f"  {found.layout}: {found.reason}{more}")
 
 
-def _row(job: Job, plan: Plan, budget: Budget | None) -> list[str]:
+def _row(job: Job, plan: Plan, spending: Spending | None) -> list[str]:
     if plan.seconds is None or plan.memory_bytes is None or plan.step_seconds is None:
         return [str(plan.layout)]
     seconds = plan.seconds
@@ -88,11 +86,11 @@ def _row(job: Job, plan: Plan, budget: Budget | None) -> list[str]:
         f"{(seconds.compute + seconds.recompute) / total:.0%}",
         f"{exposed / total:.0%}",
         f"{seconds.bubble / total:.0%}",
-        *_money(job, plan, budget),
+        *_money(job, plan, spending),
     ]
 
 
-def show_plan(job: Job, plan: Plan, budget: Budget | None, checked: Check | None) -> None:
+def show_plan(job: Job, plan: Plan, spending: Spending | None, checked: Check | None) -> None:
     """One layout with every term."""
     from trimtab.planning.training.software import software_of
 
@@ -111,7 +109,7 @@ def show_plan(job: Job, plan: Plan, budget: Budget | None, checked: Check | None
     table(f"of {format_bytes(job.machine.memory_bytes)} a device", ["memory", ""], memory)
     say(
         f"{format_count(plan.tokens_per_second or 0)} tokens/s, {plan.tflops_per_device:.1f} TFLOPS a device"
-        + "".join(f", {text}" for text in _money(job, plan, budget))
+        + "".join(f", {text}" for text in _money(job, plan, spending))
     )
     if checked is not None:
         say(checked.sentence)

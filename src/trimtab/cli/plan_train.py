@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import msgspec
 import typer
 
 from trimtab.cli.console import emit_json, say
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from trimtab.planning.training.advisor import Advice
     from trimtab.planning.training.job import Job
     from trimtab.planning.training.plan import Plan
+    from trimtab.planning.training.spending import Spending
 
 Rate = Annotated[str | None, typer.Option(metavar="BYTES", help="A second and direction, such as 450GB.")]
 
@@ -48,7 +48,9 @@ def train(
         Literal["classic", "fused", "torch"] | None,
         typer.Option(help="Kernels and overlap; default: what such layouts were published with."),
     ] = None,
-    tokens: Annotated[str | None, typer.Option(help="A budget such as 15T: hours and cost of it.")] = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="Tokens to train on, such as 15T: hours and cost.")
+    ] = None,
     price: Annotated[float | None, typer.Option(min=0, help="Of a device and hour, with --tokens.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many layouts to show.")] = 10,
     explain: Annotated[bool, typer.Option(help="Every term, and every layout that was refused.")] = False,
@@ -83,34 +85,30 @@ def train(
         software=software,
     )
     check_job(job)
-    budget = _budget(tokens, price)
+    spending = _spending(tokens, price)
     if asked is None:
-        _advise(job, top=top, explain=explain, check=check, budget=budget, as_json=as_json)
+        _advise(job, top=top, explain=explain, check=check, spending=spending, as_json=as_json)
     else:
-        _score(job, asked, check=check, budget=budget, as_json=as_json)
+        _score(job, asked, check=check, spending=spending, as_json=as_json)
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """`tokens` to train on, `price` of a device and hour."""
-
-    tokens: float
-    price: float | None
-
-
-def _budget(tokens: str | None, price: float | None) -> Budget | None:
+def _spending(tokens: str | None, price: float | None) -> Spending | None:
+    from trimtab.planning.training.spending import Spending
     from trimtab.spec.units import parse_count
 
     if tokens is None:
         if price is not None:
-            raise UsageError("a price needs a budget.", where="--price", remedy="Add --tokens, such as 1T.")
+            raise UsageError(
+                "a price needs a number of tokens.", where="--price", remedy="Add --tokens, such as 1T."
+            )
         return None
     try:
-        return Budget(tokens=parse_count(tokens), price=price)
+        return Spending(tokens=parse_count(tokens), price=price)
     except ValueError as error:
         raise UsageError(f"{error}.", where="--tokens") from error
 
 
-def _score(job: Job, layout: Layout, *, check: bool, budget: Budget | None, as_json: bool) -> None:
+def _score(job: Job, layout: Layout, *, check: bool, spending: Spending | None, as_json: bool) -> None:
     """One layout. One that is not feasible is shown all the same, and the command leaves with 3."""
     from trimtab.cli.plan_table import document, show_plan
     from trimtab.planning.training.advisor import nearest, plan_training
@@ -120,16 +118,18 @@ def _score(job: Job, layout: Layout, *, check: bool, budget: Budget | None, as_j
     other = None if plan.feasible else nearest(plan_training(job), plan.layout)
     checked = _check(job, plan) if check else None
     if as_json:
-        shown = document(job, [plan], budget)
+        shown = document(job, [plan], spending)
         emit_json(shown | {"alternative": other} | ({} if checked is None else {"check": checked}))
     else:
-        show_plan(job, plan, budget, checked)
+        show_plan(job, plan, spending, checked)
     if not plan.feasible:
         raise RefusedError(plan.reason or "", where=str(plan.layout), remedy=_remedy(job, other))
     _fail_if_wrong(checked)
 
 
-def _advise(job: Job, *, top: int, explain: bool, check: bool, budget: Budget | None, as_json: bool) -> None:
+def _advise(
+    job: Job, *, top: int, explain: bool, check: bool, spending: Spending | None, as_json: bool
+) -> None:
     from trimtab.cli.plan_table import document, show_advice, show_plan
     from trimtab.planning.training.advisor import plan_training
 
@@ -137,14 +137,14 @@ def _advise(job: Job, *, top: int, explain: bool, check: bool, budget: Budget | 
     best = advice.layouts[:top]
     checked = _check(job, best[0]) if check and best else None
     if as_json:
-        shown = document(job, best, budget)
+        shown = document(job, best, spending)
         refused = advice.rejected if explain else advice.rejected[:top]
         counts = {"considered": advice.considered, "fitting": len(advice.layouts), "rejected": refused}
         emit_json(shown | counts | ({} if checked is None else {"check": checked}))
     else:
-        show_advice(job, advice, top, budget, explain=explain)
+        show_advice(job, advice, top, spending, explain=explain)
         if explain and best:
-            show_plan(job, best[0], budget, checked)
+            show_plan(job, best[0], spending, checked)
     if not best:
         raise _nothing_fits(job, advice)
     _fail_if_wrong(checked)

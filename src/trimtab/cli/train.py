@@ -23,7 +23,7 @@ from trimtab.spec.units import format_count, format_duration
 if TYPE_CHECKING:
     from trimtab.optimization.training import RunOptions, Training
     from trimtab.optimization.workspace import OnEvent, Workspace
-    from trimtab.parallel.launching.start import Launch
+    from trimtab.parallel.launching.choice import Launch
     from trimtab.spec.recipe import Recipe
 
 
@@ -92,7 +92,8 @@ def train(
     """
     from trimtab.optimization.training import RunOptions
     from trimtab.optimization.workspace import Workspace
-    from trimtab.parallel.launching.start import Launch, under_torchrun
+    from trimtab.parallel.launching.choice import Launch
+    from trimtab.parallel.launching.start import under_torchrun
     from trimtab.spec.recipe import Recipe
     from trimtab.store.home import home
     from trimtab.training.job import Watching

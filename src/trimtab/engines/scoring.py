@@ -1,48 +1,18 @@
-"""From logits to scores, and the scorers that evaluation uses: full logits of the build that will be served.
-
-Pure numpy here; the engine that computes the logits is imported when a scorer is asked for.
-"""
+"""From logits to scores. Pure numpy: which engine computes the logits is not known here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.engines.base import Score, Tokens
 from trimtab.spec.errors import EngineError
-from trimtab.spec.serving import ServingConfiguration
 
 Logits = NDArray[np.float32]
 # One piece computes so many tokens at most, and holds so many bytes of logits, so that it stays short.
 _PIECE_TOKENS, _PIECE_BYTES = 256, 16 * 2**20
-
-
-class Scorer(Protocol):
-    """Full logits of one build."""
-
-    def logits(self, tokens: NDArray[np.integer]) -> Logits:
-        """Token ids (batch, length) → logits (batch, length, vocabulary) float32; position i predicts i + 1."""
-
-
-def scorer(artifact: Path, serving: ServingConfiguration, home: Path, threads: int = 1) -> Scorer:
-    """The scorer of the build that `serving` names; for `openvino` the very files that a worker serves.
-
-    Raises `EngineError` for the mock engine, which has no model, and what making the build raises.
-    """
-    if serving.engine == "openvino":
-        from trimtab.engines.builds import ensure_build
-        from trimtab.engines.openvino.scorer import OpenvinoScorer
-
-        return OpenvinoScorer(ensure_build(artifact, serving, home), threads=threads)
-    if serving.engine == "transformers":
-        from trimtab.engines.transformers.scorer import TransformersScorer
-
-        return TransformersScorer(artifact, weight_format=serving.weight_format)
-    raise EngineError(f"the {serving.engine} engine has no model to score with.", where="engine")
 
 
 def piece_rows(vocabulary: int, batch: int = 1) -> int:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.engines.scoring import scorer
+from trimtab.engines.scorers import scorer
 from trimtab.evaluation import generation
 from trimtab.evaluation.quality import REFERENCE, Scorer, compare
 from trimtab.evaluation.windows import spread, windows_of

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.data.prepared import Prepared
-from trimtab.engines.scoring import scorer
+from trimtab.engines.scorers import scorer
 from trimtab.evaluation import ngrams
 from trimtab.evaluation.folders import degenerate_fraction
 from trimtab.evaluation.quality import REFERENCE, compare

@@ -14,7 +14,8 @@ import msgspec
 
 from trimtab.data.prepared import Prepared
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
-from trimtab.parallel.launching.start import Launch, RankGroup, start
+from trimtab.parallel.launching.choice import Launch
+from trimtab.parallel.launching.start import RankGroup, start
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 from trimtab.spec.recipe import Recipe

@@ -53,7 +53,7 @@ def compile_plainly(build: Path, threads: int) -> ov.CompiledModel:
 
 
 class OpenvinoScorer:
-    """`engines.scoring.Scorer` on a build."""
+    """`engines.scorers.Scorer` on a build."""
 
     def __init__(self, build: Path, *, threads: int = 1) -> None:
         self._compiled = compile_plainly(build, threads)

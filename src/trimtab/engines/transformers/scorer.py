@@ -13,7 +13,7 @@ from trimtab.spec.serving import WeightFormat
 
 
 class TransformersScorer:
-    """`engines.scoring.Scorer` on an artifact. The forward pass is transformers' own: no cache, no mask of ours."""
+    """`engines.scorers.Scorer` on an artifact. The forward pass is transformers' own: no cache, no mask of ours."""
 
     def __init__(self, artifact: Path, *, weight_format: WeightFormat = "float32") -> None:
         self._model, _ = load_model(artifact, weight_format)

@@ -26,7 +26,7 @@ from trimtab.spec.errors import RankLostError, UsageError
 from trimtab.spec.layout import Layout
 
 if TYPE_CHECKING:
-    from trimtab.parallel.launching.start import Launch
+    from trimtab.parallel.launching.choice import Launch
 
 _EVENTS, _ANSWER, _STOP = "events.jsonl", "answer.json", "stop"
 _LOOK_SECONDS = 0.2

@@ -8,28 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import msgspec
-
-from trimtab.parallel.launching.watch import HANG_SECONDS
+from trimtab.parallel.launching.choice import Launch
 from trimtab.parallel.tasks import TaskName
 from trimtab.spec.errors import RankLostError, UsageError
 from trimtab.spec.layout import Layout
 
 OnEvent = Callable[[dict[str, Any]], None]
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """`restarts`: how often a group that lost a rank is started again. `least`: on Ray, the fewest workers to go on
-    with when the layout's number cannot be had.
-    """
-
-    on: Literal["local", "torchrun", "ray"] = "local"
-    restarts: int = 0
-    least: int | None = None
-    hang_seconds: float = HANG_SECONDS
 
 
 class RankGroup(Protocol):
