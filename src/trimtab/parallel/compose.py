@@ -128,19 +128,19 @@ def _check(model: nn.Module, layout: Layout) -> None:
     if layout.zero == 2:
         raise UsageError(
             "zero=2 is planned for, not run.",
-            where="parallel.strategies.zero",
+            where="parallel.zero",
             remedy="Use zero=1 or shard=N.",
         )
     if layout.zero and (layout.shard > 1 or layout.tensor > 1):
         raise UsageError(
             "zero=1 shares optimizer state over replicas of whole weights.",
-            where="parallel.strategies.zero",
+            where="parallel.zero",
             remedy="Use shard=N beside tensor; it shares the optimizer state as well.",
         )
     if layout.context > 1 and not _is_decoder(model):
         raise UsageError(
             f"{type(model).__name__} is not a decoder whose sequences can be shared.",
-            where="parallel.strategies.context",
+            where="parallel.context",
             remedy="Use data or shard.",
         )
 

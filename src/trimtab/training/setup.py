@@ -56,7 +56,7 @@ class Setup:
         if grid.layout.context > 1 and job.objective == "distillation":
             raise UsageError(
                 "a teacher needs whole sequences, and context shares them.",
-                where="parallel.strategies.context",
+                where="parallel.context",
                 remedy="Distil under another layout.",
             )
         self._objective = make_objective(job, ranks.device)

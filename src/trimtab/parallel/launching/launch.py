@@ -55,7 +55,7 @@ def launch(layout: Layout, *, threads: int | None = None, hang_seconds: float = 
     if layout.zero == 2:
         raise UsageError(
             "zero=2 is planned for, not run.",
-            where="parallel.strategies.zero",
+            where="parallel.zero",
             remedy="Use zero=1 or shard=N.",
         )
     return Group(layout.world, threads or threads_of_each(layout.world), hang_seconds)

@@ -16,7 +16,7 @@ def cut(costs: Sequence[float], stages: int) -> list[range]:
     if len(costs) < stages:
         raise UsageError(
             f"{len(costs)} layers cannot fill {stages} stages.",
-            where="parallel.strategies.pipeline",
+            where="parallel.pipeline",
             remedy=f"Use at most {len(costs)} stages (pipeline × virtual).",
         )
     # best[k][i]: smallest largest sum when the first i layers fill k stages, and where the last stage begins.

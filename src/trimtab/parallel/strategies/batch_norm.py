@@ -30,7 +30,7 @@ def share_statistics(module: nn.Module, grid: Grid) -> None:
     if grid.layout.pipeline > 1:
         raise UsageError(
             "batch norms need the whole batch, and a pipeline cuts it.",
-            where="parallel.strategies.pipeline",
+            where="parallel.pipeline",
             remedy="Use data or shard.",
         )
     group = grid.ranks.group

@@ -138,6 +138,6 @@ class Pipeline:
 def _tensor(inputs: Inputs) -> torch.Tensor:
     if not isinstance(inputs, torch.Tensor):
         raise UsageError(
-            "a pipeline takes one tensor.", where="parallel.strategies.pipeline", remedy="Use data or shard."
+            "a pipeline takes one tensor.", where="parallel.pipeline", remedy="Use data or shard."
         )
     return inputs

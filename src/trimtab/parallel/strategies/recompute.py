@@ -37,7 +37,7 @@ def recompute_activations(module: nn.Module, how: Recompute) -> None:
     if has_batch_norms(module):
         raise UsageError(
             "batch norms would count every batch twice if it were computed again.",
-            where="parallel.strategies.recompute",
+            where="parallel.recompute",
             remedy="Use recompute=none.",
         )
     for block in blocks_of(module):

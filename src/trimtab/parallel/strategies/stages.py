@@ -54,13 +54,13 @@ def sequential_stages(
     if not isinstance(model, nn.Sequential):
         raise UsageError(
             f"{type(model).__name__} is neither a known decoder nor a Sequential.",
-            where="parallel.strategies.pipeline",
+            where="parallel.pipeline",
             remedy="Write it as a Sequential, or use data or shard.",
         )
     if sample is None:
         raise UsageError(
             "stages are balanced by measured cost.",
-            where="parallel.strategies.pipeline",
+            where="parallel.pipeline",
             remedy="Give parallelize a sample: a few inputs.",
         )
     seconds, shapes = _measure(model, sample)

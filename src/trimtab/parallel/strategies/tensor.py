@@ -50,7 +50,7 @@ def split_layers(module: nn.Module, grid: Grid) -> None:
     else:
         raise UsageError(
             f"{type(module).__name__} is neither a known decoder nor a Sequential of Linear layers.",
-            where="parallel.strategies.tensor",
+            where="parallel.tensor",
             remedy="Use data or shard.",
         )
 
@@ -70,7 +70,7 @@ def _split_stretch(stretch: Stretch, mesh: DeviceMesh, *, sequence: bool) -> Non
     if not known.columns:
         raise UsageError(
             f"the layers of {known.name} cannot be split: it keeps queries, keys and values in one matrix.",
-            where="parallel.strategies.tensor",
+            where="parallel.tensor",
             remedy="Use data, shard, pipeline or context.",
         )
     _check_heads(stretch, mesh.size())
@@ -132,7 +132,7 @@ def _stack_plan(stack: nn.Sequential, ranks: int) -> Plan:
     if not plan:
         raise UsageError(
             "there are no two Linear layers in a row to split.",
-            where="parallel.strategies.tensor",
+            where="parallel.tensor",
             remedy="Use data or shard.",
         )
     return plan
@@ -154,7 +154,7 @@ def _check_heads(stretch: Stretch, ranks: int) -> None:
         if heads % ranks:
             raise UsageError(
                 f"{name} is {heads}, which {ranks} ranks cannot share evenly.",
-                where="parallel.strategies.tensor",
+                where="parallel.tensor",
                 remedy="Use a size that divides it.",
             )
 
@@ -164,6 +164,6 @@ def _check_width(layer: nn.Module, name: str, ranks: int, *, axis: int) -> None:
     if not isinstance(weight, DTensor) and weight.shape[axis] % ranks:
         raise UsageError(
             f"{name} has a width of {weight.shape[axis]}, which {ranks} ranks cannot share evenly.",
-            where="parallel.strategies.tensor",
+            where="parallel.tensor",
             remedy="Use a size that divides it.",
         )
