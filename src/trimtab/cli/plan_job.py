@@ -14,13 +14,12 @@ if TYPE_CHECKING:
     from trimtab.planning.devices.machine import Machine
     from trimtab.planning.training.architecture import Architecture
 
-# Where `doctor --calibrate` leaves what it measured, in the home folder.
-PROFILE = "profile.json"
 THIS_MACHINE = "this"
 
 
 def read_architecture(model: str | None, arch: str | None, sequence_length: int) -> Architecture:
     """A config.json, its folder, a preset, a hub id that is in the local cache; or `--arch` as JSON."""
+    from trimtab.models.planned import planned
     from trimtab.planning.training.architecture import architecture
     from trimtab.planning.training.presets import preset
 
@@ -41,37 +40,12 @@ def read_architecture(model: str | None, arch: str | None, sequence_length: int)
     name = str(model)
     path = Path(name)
     if path.is_dir():
-        return _from_config(path / "config.json")
+        return planned(path / "config.json")
     if path.is_file() or name.endswith(".json"):
-        return _from_config(path)
+        return planned(path)
     if re.fullmatch(r"(hf://)?[\w.-]+/[\w.-]+", name):
-        return _from_config(_cached(name.removeprefix("hf://")))
+        return planned(_cached(name.removeprefix("hf://")))
     return preset(name, where="MODEL")
-
-
-def _from_config(config: Path) -> Architecture:
-    from trimtab.models.info import read_shape
-    from trimtab.planning.training.architecture import Architecture, check
-
-    shape = read_shape(config)
-    gpt = shape.family == "gpt2"
-    return check(
-        Architecture(
-            family="gpt" if gpt else "llama",
-            layers=shape.layers,
-            hidden=shape.hidden,
-            heads=shape.heads,
-            kv_heads=shape.kv_heads,
-            head_dim=shape.head_dim,
-            ffn=shape.ffn,
-            vocabulary=shape.vocabulary,
-            tied=shape.tied,
-            positions=shape.context if gpt else 0,
-            attention_bias=shape.attention_bias,
-            query_key_norm=shape.query_key_norm,
-        ),
-        where=str(config),
-    )
 
 
 def _cached(name: str) -> Path:
@@ -104,8 +78,9 @@ def read_machine(
     from trimtab.planning.devices.profiles import machine_of_profile
     from trimtab.spec.profile import load_profile
     from trimtab.store.home import home
+    from trimtab.store.profiles import machine_profile_path
 
-    profile = Path(name) if name and name.endswith(".json") else home() / PROFILE
+    profile = Path(name) if name and name.endswith(".json") else machine_profile_path(home())
     if name is None and not profile.is_file():
         raise UsageError(
             "no accelerator is named, and this machine was not measured.",

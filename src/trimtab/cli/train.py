@@ -153,9 +153,17 @@ def _show(folder: Path, result: Training, as_json: bool) -> None:
     say(
         f"trained on {format_count(result.tokens)} tokens in {format_duration(result.seconds)} "
         f"({format_count(result.tokens_per_second)} tokens/s, {result.precision}, {result.optimizer}): "
-        f"loss {last.loss:.3f}{held_out}"
+        f"loss {last.loss:.3f}{held_out}{_prediction(result)}"
     )
     print(folder)
+
+
+def _prediction(result: Training) -> str:
+    """How long a step was expected to take, on a machine that was calibrated."""
+    if result.predicted_step_seconds is None or result.step_seconds is None:
+        return ""
+    predicted, measured = (format_duration(s) for s in (result.predicted_step_seconds, result.step_seconds))
+    return f"; a step took {measured}, {predicted} predicted"
 
 
 def _laid_out(recipe: Recipe, processes: int | None, layout: str | None) -> Recipe:
@@ -220,12 +228,16 @@ def _train(
 ) -> tuple[Path, Training]:
     """A model from its architecture, or the recipe's model trained on."""
     from trimtab.optimization.baseline import locate, prepare_data, take_baseline
+    from trimtab.optimization.laying_out import lay_out
     from trimtab.optimization.training import TRAINED_ALREADY, Trainer, Training
     from trimtab.store.store import Store
 
-    ready = locate(recipe, Store())
+    store = Store()
+    ready = locate(recipe, store)
     data = prepare_data(recipe, workspace, ready)
-    with Trainer(recipe, workspace, data, launch=launch, options=options) as trainer:
+    if launch.on == "local":
+        recipe = lay_out(recipe, workspace, data, ready, store.home, on_event)
+    with Trainer(recipe, workspace, data, launch=launch, options=options, home=store.home) as trainer:
         if ready is None:
             baseline = take_baseline(recipe, workspace, data, None, trainer, on_event)
             if baseline.trained is not None:

@@ -67,6 +67,14 @@ def locate(recipe: Recipe, store: Store) -> Path | None:
         return folder
 
 
+def untrained(recipe: Recipe, workspace: Workspace, data: Prepared) -> Path:
+    """The folder of a new model of the recipe's architecture; equal recipes, equal weights."""
+    if not isinstance(recipe.model, Architecture):
+        raise TypeError("a model that is not ready has an architecture")
+    fresh = workspace.folder / "models" / "untrained"
+    return create(recipe.model, data.tokenizer_folder, fresh, recipe.training.seed)
+
+
 def take_baseline(
     recipe: Recipe,
     workspace: Workspace,
@@ -76,7 +84,6 @@ def take_baseline(
     on_event: OnEvent,
 ) -> Baseline:
     """The ready model as it is, or one trained as the recipe says."""
-    architecture = recipe.model
     if ready is not None:
         return workspace.step(
             "baseline",
@@ -86,12 +93,8 @@ def take_baseline(
             ),
         )
 
-    if not isinstance(architecture, Architecture):
-        raise TypeError("a model that is not ready has an architecture")
-
     def train() -> Baseline:
-        fresh, folder = (workspace.folder / "models" / name for name in ("untrained", "baseline"))
-        create(architecture, data.tokenizer_folder, fresh, recipe.training.seed)
+        fresh, folder = untrained(recipe, workspace, data), workspace.folder / "models" / "baseline"
         trained = trainer.train("baseline", trainer.job(fresh, folder, trainer.length(fresh)), on_event)
         return Baseline(
             folder=str(folder),

@@ -80,7 +80,9 @@ def extra_tokens(
 
     def allow() -> int:
         job = trainer.job(baseline.path, workspace.folder / "models" / "control", tokens=1_000_000)
-        rate = baseline.trained.tokens_per_second if baseline.trained else trainer.rate(job)
+        rate = (
+            baseline.trained.tokens_per_second if baseline.trained else trainer.measure(job).tokens_per_second
+        )
         left = recipe.budget.time - (time.monotonic() - began) - RESERVE_SECONDS
         batch = recipe.training.batch * recipe.training.sequence_length
         known = baseline.trained.tokens if baseline.trained else 1 << 40

@@ -12,6 +12,7 @@ import msgspec
 
 from trimtab.data.prepared import Prepared
 from trimtab.optimization.baseline import Baseline, locate, prepare_data, take_baseline
+from trimtab.optimization.laying_out import lay_out
 from trimtab.optimization.measuring import measure_all
 from trimtab.optimization.proving import prove
 from trimtab.optimization.publishing import attach_records
@@ -43,7 +44,8 @@ def optimize(
             return workspace.verdict
         report(Event(stage="prepare the data", fraction=0.0))
         data = prepare_data(recipe, workspace, model)
-        with Trainer(recipe, workspace, data) as trainer:
+        recipe = lay_out(recipe, workspace, data, model, store.home, report)
+        with Trainer(recipe, workspace, data, home=store.home) as trainer:
             baseline = take_baseline(recipe, workspace, data, model, trainer, report)
             search = look(recipe, workspace, store, baseline, data, trainer, began, report)
         measured = measure_all(recipe, workspace, store, rows(recipe, baseline, search), data, report)

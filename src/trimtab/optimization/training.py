@@ -13,6 +13,7 @@ from typing import Any, Self
 import msgspec
 
 from trimtab.data.prepared import Prepared
+from trimtab.optimization.expectation import calibration, expect, remember
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
 from trimtab.parallel.launching.choice import Launch
 from trimtab.parallel.launching.start import RankGroup, start
@@ -20,7 +21,7 @@ from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.units import format_count
-from trimtab.training.job import Point, TrainJob, TrainResult, Watching
+from trimtab.training.job import Point, Rate, TrainJob, TrainResult, Watching
 
 # Without `training.time` or `training.tokens`: what a first look is worth, not what a good model needs.
 DEFAULT_SECONDS = 600.0
@@ -51,7 +52,7 @@ TRAINED_ALREADY = Schedule(matrices=0.4, embeddings=0.15, decay=1.0)
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training job did, as the run remembers it."""
+    """What a training job did, as the run remembers it. The prediction is the planner's, on a calibrated machine."""
 
     tokens: int
     seconds: float
@@ -60,6 +61,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     next_sequence: int
     precision: str
     optimizer: str
+    step_seconds: float | None = None
+    predicted_step_seconds: float | None = None
 
 
 def layout_of(recipe: Recipe) -> Layout:
@@ -80,10 +83,13 @@ class Trainer:
         *,
         launch: Launch | None = None,
         options: RunOptions | None = None,
+        home: Path | None = None,
     ) -> None:
-        self._recipe, self._workspace, self._data = recipe, workspace, data
+        """With a `home`, what its calibration made the planner expect is kept beside what was measured."""
+        self._recipe, self._workspace, self._data, self._home = recipe, workspace, data, home
         self._launch, self._options = launch or Launch(), options or RunOptions()
         self._group: RankGroup | None = None
+        self._jobs = 0
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +102,7 @@ class Trainer:
     def close(self) -> None:
         if self._group is not None:
             self._group.close()
-            self._group = None
+            self._group, self._jobs = None, 0
 
     def start(self) -> RankGroup:
         """The group; its processes start now, so that they import while the caller does something else."""
@@ -150,9 +156,12 @@ class Trainer:
             watching=self._options.watching,
         )
 
-    def rate(self, job: TrainJob) -> float:
-        """Tokens/s of a job, from a few steps of it."""
-        return float(self.start().run("rate", msgspec.to_builtins(job))["tokens_per_second"])
+    def measure(self, job: TrainJob) -> Rate:
+        """How fast a job is, from a few steps of it."""
+        fresh = self._take_job()
+        rate = msgspec.convert(self.start().run("rate", msgspec.to_builtins(job)), Rate)
+        self._compare(job, rate.precision, rate.step_seconds, rate.peak_memory_bytes if fresh else None)
+        return rate
 
     def train(self, label: str, job: TrainJob, on_event: OnEvent) -> Training:
         """Train as the job says, into its output folder."""
@@ -161,10 +170,13 @@ class Trainer:
             if (news := _event(label, event)) is not None:
                 on_event(news)
 
+        fresh = self._take_job()
         answer = self.start().run("train", msgspec.to_builtins(job), pass_on)
         result = msgspec.convert(answer, TrainResult)
         if result.stopped:
             raise KeyboardInterrupt
+        step_seconds = result.seconds / result.steps
+        peak = result.peak_memory_bytes if fresh else None
         return Training(
             tokens=result.tokens,
             seconds=result.seconds,
@@ -173,7 +185,27 @@ class Trainer:
             next_sequence=result.next_sequence,
             precision=result.precision,
             optimizer=job.optimizer,
+            step_seconds=step_seconds,
+            predicted_step_seconds=self._compare(job, result.precision, step_seconds, peak),
         )
+
+    def _take_job(self) -> bool:
+        """Whether the processes have done nothing else before."""
+        self._jobs += 1
+        return self._jobs == 1
+
+    def _compare(
+        self, job: TrainJob, precision: str, step_seconds: float, peak_memory_bytes: int | None
+    ) -> float | None:
+        """The predicted seconds of a step, kept beside the measured ones. A process that has done other jobs before
+        says nothing of the memory of this one.
+        """
+        profile = calibration(self._home) if self._home else None
+        plan = expect(job, profile, precision=precision) if profile else None
+        if self._home is None or plan is None:
+            return None
+        remember(self._home, job.model, plan, step_seconds=step_seconds, peak_memory_bytes=peak_memory_bytes)
+        return plan.step_seconds
 
     def length(self, model: Path) -> int:
         """Tokens to train a model for, as the recipe says; a time is turned into tokens once, and kept."""
@@ -181,7 +213,7 @@ class Trainer:
         if training.tokens:
             return training.tokens
         probe = self.job(model, model.with_name("probe"), tokens=1_000_000)
-        rate = self._workspace.step("training-rate", float, lambda: self.rate(probe))
+        rate = self._workspace.step("training-rate", float, lambda: self.measure(probe).tokens_per_second)
         return int(rate * (training.time or DEFAULT_SECONDS))
 
 

@@ -16,6 +16,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
+from trimtab.models.load import import_libraries
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.profile import CollectiveRate, GemmSample, Operation
 
@@ -43,7 +44,8 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepare() -> None:
-    """Nothing beyond torch is needed."""
+    """What training imports, so that the size of the process is that of a rank that trains."""
+    import_libraries()
 
 
 def run(

@@ -120,7 +120,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `next_sequence` is where the next job goes on in the data order. Losses are in nats per token.
     `optimizer_share` is the fraction of the step time that the optimizer took. `precision` is what was
-    chosen.
+    chosen. `peak_memory_bytes` is the fullest rank's.
     """
 
     steps: int
@@ -133,4 +133,17 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     next_sequence: int
     precision: str
     optimizer_share: float
+    peak_memory_bytes: int
     stopped: bool = False
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """`setup_seconds`: loading model, teacher and data. `step_seconds` is a median, `peak_memory_bytes` the fullest
+    rank's.
+    """
+
+    tokens_per_second: float
+    step_seconds: float
+    setup_seconds: float
+    precision: str
+    peak_memory_bytes: int

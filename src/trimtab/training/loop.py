@@ -24,6 +24,7 @@ from trimtab.training.keeping import Keeper
 from trimtab.training.offence import stop_at
 from trimtab.training.schedule import rate_factor
 from trimtab.training.setup import Setup
+from trimtab.training.watching.memory import forget_peak, fullest
 from trimtab.training.watching.meter import Meter, Step
 from trimtab.training.watching.profiler import Profiler
 from trimtab.training.watching.writers import writers
@@ -42,6 +43,7 @@ def train(
     through.
     """
     ranks.at("loading")
+    forget_peak(ranks.device)
     with (
         Run(job, ranks, report) as run,
         Profiler(job.watching.profile, ranks, Path(job.output).name) as profiler,
@@ -201,6 +203,7 @@ class Run:
             next_sequence=self._loader.position,
             precision=self._setup.precision,
             optimizer_share=self._optimizer_seconds / self._seconds if self._seconds else 0.0,
+            peak_memory_bytes=fullest(self._ranks),
             stopped=stopped,
         )
 

@@ -13,24 +13,17 @@ from typing import Any
 import msgspec
 
 from trimtab.parallel.ranks import Ranks
-from trimtab.training.job import TrainJob
+from trimtab.training.job import Rate, TrainJob
 from trimtab.training.setup import Setup
+from trimtab.training.watching.memory import forget_peak, fullest
 
 # The first steps pay for allocations and DDP's bucket order.
 _WARM_UP, _MEASURED = 2, 4
 
 
-class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """`setup_seconds`: loading model, teacher and data. `step_seconds` is a median."""
-
-    tokens_per_second: float
-    step_seconds: float
-    setup_seconds: float
-    precision: str
-
-
 def measure(job: TrainJob, ranks: Ranks) -> Rate:
     """Every rank calls it."""
+    forget_peak(ranks.device)
     started = time.perf_counter()
     setup = Setup(job, ranks)
     ready = time.perf_counter()
@@ -47,6 +40,7 @@ def measure(job: TrainJob, ranks: Ranks) -> Rate:
         step_seconds=step_seconds,
         setup_seconds=ready - started,
         precision=setup.precision,
+        peak_memory_bytes=fullest(ranks),
     )
 
 

@@ -25,11 +25,8 @@ from trimtab.planning.training.schedule import idle_micro_batches
 from trimtab.planning.training.software import software_of
 from trimtab.planning.training.stages import layer_parameters_of_rank, table_parameters_of_rank
 from trimtab.planning.training.states import GRADIENT_BYTES, states
+from trimtab.planning.training.updates import update_seconds
 from trimtab.spec.layout import Layout
-
-# A parameter's traffic in one update: unscale its gradient (8 bytes), take the norm (4), clip (8), read weight,
-# gradient and two moments and write weight and moments in 32 bits (28), copy to 16 bits (6), zero (4).
-_UPDATE_BYTES = 58.0
 
 
 class StepSeconds(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +85,7 @@ class StepTimes:
             shard=many * layer.shard + _edges_of_shards(job, layout),
             data=_data(job, layout, layers, micro_batches, layer, software),
             bubble=idle_micro_batches(layout) * (layers[1] * layer.total + between),
-            optimizer=_update(job, layout, layers),
+            optimizer=update_seconds(job, layout, layers),
             host=job.machine.step_seconds,
         )
 
@@ -116,11 +113,6 @@ class StepTimes:
 def _parameters(job: Job, layout: Layout, layers: tuple[int, int, int]) -> float:
     """Of the first rank, which has the embedding."""
     return rank_parameters(job, layout, layers[0], first=True, last=layout.pipeline == 1)
-
-
-def _update(job: Job, layout: Layout, layers: tuple[int, int, int]) -> float:
-    shared = layout.shard * (layout.data if layout.zero else 1)
-    return job.machine.traffic_seconds(_UPDATE_BYTES * _parameters(job, layout, layers) / shared)
 
 
 def _edges_of_shards(job: Job, layout: Layout) -> float:

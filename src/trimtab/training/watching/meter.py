@@ -11,7 +11,8 @@ from torch import nn
 
 from trimtab.parallel.ranks import Ranks
 from trimtab.training.job import TrainJob
-from trimtab.training.watching.utilization import flops_per_token, memory_bytes, peak
+from trimtab.training.watching.memory import peak_bytes
+from trimtab.training.watching.utilization import flops_per_token, peak
 from trimtab.training.watching.writers import Writer
 
 _REPORT_SECONDS = 0.5
@@ -63,7 +64,7 @@ class Meter:
                 "step_seconds": step.seconds,
                 "tokens_per_second": rate,
                 "mfu": rate * self._mfu_rate if self._mfu_rate else None,
-                "memory_bytes": memory_bytes(self._ranks.device),
+                "memory_bytes": peak_bytes(self._ranks.device),
             }
             for writer in self._writers:
                 writer.write(step.number, figures)

@@ -6,8 +6,6 @@ token were masked (Chowdhery et al. 2022, appendix B). Recomputed work does not 
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping
 
 import torch
@@ -51,11 +49,3 @@ def flops_per_token(model: nn.Module, length: int) -> float | None:
         6.0 * (sum(weight.numel() for weight in weights.values()) - looked_up)
         + 12.0 * layers * hidden * length
     )
-
-
-def memory_bytes(device: torch.device) -> int:
-    """The most that was in use so far: of the device, or resident in this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak_resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak_resident if sys.platform == "darwin" else peak_resident * 1024

@@ -1,0 +1,138 @@
+"""`parallel: auto`: the planner's fastest layouts for this machine, each run for a few steps; the fastest stays.
+
+A prediction ranks thousands of layouts in a second and is some percent off; a trial is right and takes seconds. So
+the first chooses what is tried. Without a calibration nothing can be ranked, and one process a core, two at most,
+is the choice.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from trimtab.data.prepared import Prepared
+from trimtab.optimization.baseline import untrained
+from trimtab.optimization.expectation import as_run, calibration, expect, planning_job
+from trimtab.optimization.training import Trainer, layout_of
+from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.planning.training.advisor import plan_training
+from trimtab.spec.errors import ModelError, TrimtabError, UsageError
+from trimtab.spec.layout import Layout
+from trimtab.spec.profile import Profile
+from trimtab.spec.recipe import Recipe
+from trimtab.spec.units import format_duration
+from trimtab.training.job import TrainJob
+
+MOST_TRIED = 4
+STAGE = "choose the layout"
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """A layout that was run. Seconds are of a step; None was not predicted."""
+
+    layout: Layout
+    predicted_seconds: float | None
+    step_seconds: float
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """The fastest of what was tried, and what it cost to find out."""
+
+    layout: Layout
+    trials: tuple[Trial, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        tried = ", ".join(f"{t.layout}: {format_duration(t.step_seconds)} a step" for t in self.trials)
+        return f"{self.layout} ({tried}); finding out took {format_duration(self.seconds)}"
+
+
+def lay_out(
+    recipe: Recipe,
+    workspace: Workspace,
+    data: Prepared,
+    ready: Path | None,
+    home: Path,
+    on_event: OnEvent,
+) -> Recipe:
+    """The recipe with its layout chosen: as it says, or for `auto` on a calibrated machine by trial, once a run."""
+    profile = calibration(home) if recipe.parallel == "auto" else None
+    if profile is None:
+        return recipe
+    choice = workspace.step(
+        "layout",
+        Choice,
+        lambda: _choose(
+            recipe, workspace, data, ready or untrained(recipe, workspace, data), home, profile, on_event
+        ),
+    )
+    on_event(Event(stage=STAGE, fraction=1.0, note=str(choice)))
+    return recipe.model_copy(update={"parallel": choice.layout})
+
+
+def _choose(
+    recipe: Recipe,
+    workspace: Workspace,
+    data: Prepared,
+    model: Path,
+    home: Path,
+    profile: Profile,
+    on_event: OnEvent,
+) -> Choice:
+    began, trials = time.monotonic(), []
+    layouts = candidates(_job(recipe, workspace, data, model, layout_of(recipe)), profile)
+    for number, layout in enumerate(layouts):
+        on_event(Event(stage=STAGE, fraction=number / len(layouts), note=str(layout)))
+        laid_out = recipe.model_copy(update={"parallel": layout})
+        job = _job(laid_out, workspace, data, model, layout)
+        try:
+            with Trainer(laid_out, workspace, data, home=home) as trainer:
+                rate = trainer.measure(job)
+        except (UsageError, ModelError) as error:
+            # What the planner could not know of this model; the others are tried all the same.
+            on_event(Event(stage=STAGE, fraction=0.0, warning=f"{layout}: {error.message}"))
+            continue
+        plan = expect(job, profile, precision=rate.precision)
+        predicted = plan.step_seconds if plan else None
+        trials.append(Trial(layout=layout, predicted_seconds=predicted, step_seconds=rate.step_seconds))
+    if not trials:
+        raise UsageError(
+            "no layout could be run.", where="parallel", remedy="Name one, such as parallel: {data: 1}."
+        )
+    best = min(trials, key=lambda trial: trial.step_seconds)
+    return Choice(layout=best.layout, trials=tuple(trials), seconds=time.monotonic() - began)
+
+
+def _job(recipe: Recipe, workspace: Workspace, data: Prepared, model: Path, layout: Layout) -> TrainJob:
+    laid_out = recipe.model_copy(update={"parallel": layout})
+    return Trainer(laid_out, workspace, data).job(model, workspace.folder / "models" / "trial", 1_000_000)
+
+
+def candidates(job: TrainJob, profile: Profile) -> list[Layout]:
+    """What is worth a trial: one process, plain replicas, and the planner's best of those that can do this job. Pure.
+
+    A job under Muon takes layouts that leave matrices whole.
+    """
+    devices = profile.per_node
+    named = [Layout()] + ([Layout(data=devices)] if job.batch % devices == 0 else [])
+    precision = "float32" if job.precision == "auto" else job.precision
+    try:
+        plans = plan_training(planning_job(job, profile, devices=devices, precision=precision)).layouts
+    except TrimtabError:
+        plans = []
+    # A teacher needs whole sequences, and gradients are shared over `data` in plans alone.
+    possible = [
+        plan.layout
+        for plan in plans
+        if plan.layout.context == 1
+        and plan.layout.zero < 2
+        and (job.optimizer != "muon" or plan.layout.whole)
+    ]
+    known = {as_run(layout, job.batch) for layout in named}
+    for layout in possible:
+        if layout not in known and len(named) < MOST_TRIED:
+            known.add(layout)
+            named.append(layout)
+    return named
