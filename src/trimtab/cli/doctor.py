@@ -57,7 +57,7 @@ def doctor(
 
     path = machine_profile_path(home())
     if calibrate:
-        save_profile(_calibrate(processes or min(len(usable_cores()), 8)), path)
+        save_profile(_measure(processes or min(len(usable_cores()), 8)), path)
     profile = load_profile(path) if calibrate or refit or path.exists() else None
     if refit and profile is not None:
         profile = refitted(profile)
@@ -83,17 +83,11 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _calibrate(processes: int) -> Profile:
-    """A group of ranks measures; all of them are busy at once, as in training."""
-    from trimtab.parallel.launching.launch import launch
-    from trimtab.spec.clock import now
-    from trimtab.spec.layout import Layout
-    from trimtab.spec.profile import Profile
+def _measure(processes: int) -> Profile:
+    from trimtab.parallel.machine import measure_machine
 
-    with progress("calibrate") as bar, launch(Layout(data=processes)) as group:
-        found = group.run("calibrate", {}, lambda event: bar.update(event["fraction"], event["note"]))
-    measured = {"name": "this machine", "measured_at": now(), "per_node": processes}
-    return msgspec.convert(found | measured | {"hardware": msgspec.to_builtins(this_machine())}, Profile)
+    with progress("calibrate") as bar:
+        return measure_machine(processes, lambda event: bar.update(event["fraction"], event["note"]))
 
 
 def _show(report: Report, path: Path) -> None:
