@@ -10,6 +10,10 @@ import time
 import psutil
 import pytest
 
+from trimtab.spec.hardware import this_machine
+from trimtab.spec.profile import GemmSample, Profile, load_profile, save_profile
+from trimtab.store.profiles import machine_profile_path
+
 RECIPE = """
 version: 1
 name: tiny
@@ -130,3 +134,38 @@ def test_wrong_layouts_are_refused(start):
     code, _, err = end(start(tokens=64, spread=("--layout", "shards=2")))
     assert code == 2
     assert "Did you mean 'shard'" in err
+
+
+def test_a_calibrated_machine_chooses_by_trial_and_keeps_what_was_predicted(start, tmp_path):
+    """Without `--processes` the recipe's layout is `auto`."""
+    profile = Profile(
+        name="this machine",
+        hardware=this_machine(),
+        measured_at="2026-11-25",
+        per_node=2,
+        memory_bytes=8 * 2**30,
+        memory_bytes_per_second=8e9,
+        gemm=(GemmSample(dtype="float32", m=100, n=100, k=100, seconds=1e-4),),
+    )
+    path = machine_profile_path(tmp_path / "home")
+    save_profile(profile, path)
+    code, out, err = end(start("--json", tokens=64 * 30, spread=()))
+    assert code == 0, err
+    assert "finding out took" in err
+    (run,) = (tmp_path / "home" / "runs").iterdir()
+    choice = json.loads((run / "results" / "layout.json").read_text())
+    tried = {trial["layout"]["data"]: trial for trial in choice["trials"]}
+    assert set(tried) == {1, 2}
+    fastest = min(tried.values(), key=lambda trial: trial["step_seconds"])
+    assert choice["layout"] == fastest["layout"]
+    # One process has a prediction of its own only where one process was measured.
+    assert tried[1]["predicted_seconds"] is None
+    assert tried[2]["predicted_seconds"] > 0
+    kept = load_profile(path).comparisons
+    assert {(row.layout, row.quantity) for row in kept} >= {
+        ("data=2,micro_batch=2", "step_seconds"),
+        ("data=2,micro_batch=2", "peak_memory_bytes"),
+    }
+    code, again, err = end(start("--json", tokens=64 * 30, spread=()))
+    assert (code, again) == (0, out)
+    assert load_profile(path).comparisons == kept

@@ -1,4 +1,4 @@
-"""This machine, measured by a group of ranks that are all busy at once, as in training. The parent's side: no torch."""
+"""A machine measured by a group of ranks that are all busy at once, as in training. The parent's side: no torch."""
 
 from __future__ import annotations
 
