@@ -68,12 +68,15 @@ class StageEvent(Protocol):
 
 
 class Progress:
-    """One long piece of work. `update` takes the fraction done and a short text such as `loss 3.1 · 2,400 tokens/s`."""
+    """One long piece of work. `update` takes the fraction done and a short text such as `loss 3.1 · 2,400 tokens/s`;
+    that of the whole is said at the end.
+    """
 
     def __init__(self, label: str) -> None:
         self._label, self._started, self._shown = label, time.monotonic(), 0.0
         # A resumed stage does not begin at nothing; time left is of what was done since.
         self._first: float | None = None
+        self._last_words = ""
         self._bar = None
         if sys.stderr.isatty():
             from rich.console import Console
@@ -96,6 +99,7 @@ class Progress:
 
     def update(self, fraction: float, note: str = "") -> None:
         self._first = fraction if self._first is None else self._first
+        self._last_words = f" · {note}" if note and fraction == 1 else ""
         if self._bar is not None:
             self._bar.update(self._task, completed=fraction, note=note)
             return
@@ -116,7 +120,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         elif done:
-            say(f"{self._label}: done in {took}")
+            say(f"{self._label}: done in {took}{self._last_words}")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from trimtab.planning.training.plan import Plan, Scorer
 from trimtab.spec.clock import now
 from trimtab.spec.errors import TrimtabError
 from trimtab.spec.layout import Layout
-from trimtab.spec.profile import Comparison, Profile, load_profile
+from trimtab.spec.profile import Comparison, Profile, Quantity, load_profile
 from trimtab.store.profiles import append_comparisons, machine_profile_path
 from trimtab.training.job import TrainJob
 
@@ -76,7 +76,7 @@ def remember(
     home: Path, model: str, plan: Plan, *, step_seconds: float, peak_memory_bytes: int | None
 ) -> None:
     """Keep predicted beside measured in the calibration, for `trimtab doctor` to tell and to refit."""
-    pairs = [("step_seconds", plan.step_seconds, step_seconds)]
+    pairs: list[tuple[Quantity, float | None, float]] = [("step_seconds", plan.step_seconds, step_seconds)]
     if peak_memory_bytes is not None and plan.memory_bytes is not None:
         pairs.append(("peak_memory_bytes", plan.memory_bytes.total, peak_memory_bytes))
     append_comparisons(

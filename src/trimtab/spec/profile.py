@@ -14,6 +14,7 @@ import msgspec
 from trimtab.spec.errors import UsageError
 from trimtab.spec.hardware import Hardware
 
+Quantity = Literal["step_seconds", "peak_memory_bytes"]
 Operation = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 
 
@@ -47,7 +48,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """One run: what was predicted, and what was measured."""
 
     layout: str
-    quantity: Literal["step_seconds", "peak_memory_bytes"]
+    quantity: Quantity
     predicted: float
     measured: float
     model: str = ""
