@@ -136,6 +136,7 @@ def test_wrong_layouts_are_refused(start):
     assert "Did you mean 'shard'" in err
 
 
+@pytest.mark.slow
 def test_a_calibrated_machine_chooses_by_trial_and_keeps_what_was_predicted(start, tmp_path):
     """Without `--processes` the recipe's layout is `auto`."""
     profile = Profile(

@@ -159,6 +159,7 @@ def _kill(pid):
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_moment_it_ends_the_same(make_job, tmp_path):
     kill_and_compare(make_job, tmp_path, times=1, seed=time.time())
 

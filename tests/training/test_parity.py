@@ -28,9 +28,10 @@ TIED_OR_NOT = {
     "interleaved": "pipeline=2,virtual=2,schedule=interleaved",
     "zero-bubble": "pipeline=2,schedule=zero_bubble",
     "pp+fsdp": "shard=2,pipeline=2",
-    "3d of 8": "data=2,tensor=2,pipeline=2",
 }
-LARGEST = {"3d of 8, fsdp": "shard=2,tensor=2,sequence=on,pipeline=2"}
+OF_EIGHT = {"3d": "data=2,tensor=2,pipeline=2"}
+TOO_MANY_STAGES = "pipeline=2,virtual=4,schedule=interleaved"
+LARGEST = {"3d, fsdp": "shard=2,tensor=2,sequence=on,pipeline=2"}
 SELECTIVE = {"tp": "tensor=2,recompute=selective", "fsdp": "shard=2,recompute=selective"}
 
 
@@ -55,13 +56,22 @@ QUICK = {
     "tiny-untied": [*variants({"tp+sp": "tensor=2,sequence=on", "1f1b": "pipeline=2"}, BOTH_ENDS[:1])],
 }
 WHOLE = {
-    "tiny": [*variants(PLAIN | TIED_OR_NOT, ALL), *variants(LARGEST | SELECTIVE, BOTH_ENDS[:1])],
-    "tiny-untied": [*variants(TIED_OR_NOT, BOTH_ENDS)],
+    "tiny": [
+        *variants(PLAIN | TIED_OR_NOT | OF_EIGHT, ALL),
+        *variants(LARGEST | SELECTIVE, BOTH_ENDS[:1]),
+    ],
+    "tiny-untied": [*variants(TIED_OR_NOT | OF_EIGHT, BOTH_ENDS)],
 }
 
 
 @pytest.fixture(scope="module")
 def group():
+    with launch(Layout(data=4), threads=1) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def group_of_eight():
     with launch(Layout(data=8), threads=1) as started:
         yield started
 
@@ -87,10 +97,11 @@ def test_every_strategy_equals_one_process(group, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", WHOLE)
-def test_the_whole_matrix_equals_one_process(group, model):
-    check(group, model, WHOLE[model])
+def test_the_whole_matrix_equals_one_process(group_of_eight, model):
+    check(group_of_eight, model, WHOLE[model])
 
 
+@pytest.mark.slow
 def test_any_layout_goes_on_from_any_others_checkpoint(group, tmp_path):
     layouts = tuple(parse_layout(text) for text in ("data=1", "data=2", "shard=2", "tensor=2", "pipeline=2"))
     job = ParityJob(layouts=layouts, resume=True, steps=3, scratch=str(tmp_path))
@@ -103,12 +114,12 @@ def test_any_layout_goes_on_from_any_others_checkpoint(group, tmp_path):
 
 
 def test_what_cannot_be_laid_out_is_refused_in_a_sentence(group):
-    layouts = tuple(parse_layout(text) for text in ("tensor=4", "pipeline=8", "data=2,micro_batch=4"))
+    layouts = tuple(parse_layout(text) for text in ("tensor=4", TOO_MANY_STAGES, "data=2,micro_batch=4"))
     job = ParityJob(layouts=layouts, steps=1)
     answer = msgspec.convert(group.run("parity", msgspec.to_builtins(job)), ParityResult)
     by_layout = {case.layout: case for case in answer.cases}
     assert "num_key_value_heads is 2, which 4 ranks cannot share" in by_layout["tensor=4"].refused
-    assert "5 layers cannot fill 8 stages" in by_layout["pipeline=8"].refused
+    assert "5 layers cannot fill 8 stages" in by_layout[TOO_MANY_STAGES].refused
     assert by_layout["data=2,micro_batch=4"].equal
     assert not answer.equal
 

@@ -9,13 +9,13 @@ from trimtab.spec.layout import Layout, parse_layout
 from trimtab.training.parity.job import ParityJob, ParityResult
 
 pytestmark = pytest.mark.slow
-LAYOUTS = ("tensor=2,sequence=on", "pipeline=2", "context=2", "shard=2,recompute=full")
+LAYOUTS = ("tensor=2,sequence=on", "pipeline=2", "context=2", "shard=2,recompute=full", "shard=2,tensor=2")
 
 
 @pytest.fixture(scope="module")
-def pair():
-    with launch(Layout(data=2), threads=1) as group:
-        yield group
+def group():
+    with launch(Layout(data=4), threads=1) as started:
+        yield started
 
 
 def shape(**more):
@@ -69,9 +69,9 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gpt2"])
-def test_families(pair, folder, family):
+def test_families(group, folder, family):
     job = ParityJob(layouts=tuple(parse_layout(text) for text in LAYOUTS), model=folder(family))
-    answer = msgspec.convert(pair.run("parity", msgspec.to_builtins(job)), ParityResult)
+    answer = msgspec.convert(group.run("parity", msgspec.to_builtins(job)), ParityResult)
     for case in answer.cases:
         if family == "gpt2" and "tensor" in case.layout:
             assert "the layers of gpt2 cannot be split" in case.refused

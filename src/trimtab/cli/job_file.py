@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,7 @@ def job_file(
     recipe: Recipe,
     *,
     processes: int | None,
+    arguments: Sequence[str],
     nodes: int,
     gpus: int,
     cores: int,
@@ -25,7 +27,9 @@ def job_file(
     image: str,
     claim: str,
 ) -> str:
-    """The text. Raises `UsageError` where the number of processes is not given or does not divide over nodes."""
+    """The text. `arguments` follow the recipe. Raises `UsageError` where the number of processes is not given or does
+    not divide over nodes.
+    """
     from trimtab.parallel.launching.jobfiles import JobFile, kubernetes, slurm
 
     if processes:
@@ -45,7 +49,7 @@ def job_file(
         gpus=gpus,
         cores=cores,
         restarts=restarts,
-        arguments=("--processes", str(processes)) if processes else (),
+        arguments=tuple(arguments),
     )
     if kind == "slurm":
         return slurm(job)

@@ -13,6 +13,7 @@ from trimtab.spec.units import parse_bytes
 if TYPE_CHECKING:
     from trimtab.planning.devices.machine import Machine
     from trimtab.planning.training.architecture import Architecture
+    from trimtab.planning.training.job import Precision
 
 THIS_MACHINE = "this"
 
@@ -68,36 +69,58 @@ def _cached(name: str) -> Path:
 def read_machine(
     name: str | None,
     *,
-    single_precision: bool,
+    precision: Precision | None,
     per_node: int | None,
     link: str | None,
     network: str | None,
-) -> Machine:
-    """An accelerator by name; `this`, or nothing: the profile of this machine; or the file of one."""
+) -> tuple[Machine, Precision]:
+    """An accelerator by name; `this`, or nothing: the profile of this machine; or the file of one. And the precision:
+    as asked, else bf16, or on a measured machine the one that training takes there.
+    """
     from trimtab.planning.devices.accelerators import accelerator, machine_of
-    from trimtab.planning.devices.profiles import machine_of_profile
-    from trimtab.spec.profile import load_profile
     from trimtab.store.home import home
     from trimtab.store.profiles import machine_profile_path
 
-    profile = Path(name) if name and name.endswith(".json") else machine_profile_path(home())
-    if name is None and not profile.is_file():
+    measured = machine_profile_path(home())
+    if name is None and not measured.is_file():
         raise UsageError(
             "no accelerator is named, and this machine was not measured.",
             where="--accelerator",
-            remedy="Name one, such as h100-80gb.",
+            remedy="Name one, such as h100-80gb, or measure this one: trimtab doctor --calibrate.",
         )
-    if name in (None, THIS_MACHINE) or name == str(profile):
-        return machine_of_profile(load_profile(profile), single_precision=single_precision, per_node=per_node)
-    known = str(name)
-    return machine_of(
+    if name in (None, THIS_MACHINE):
+        return _measured(measured, precision, per_node, link, network)
+    if name is not None and name.endswith(".json"):
+        return _measured(Path(name), precision, per_node, link, network)
+    known, precision = str(name), precision or "bf16"
+    machine = machine_of(
         accelerator(known, where="--accelerator"),
         name=known,
-        single_precision=single_precision,
+        single_precision=precision == "fp32",
         per_node=per_node,
         link=_rate(link, "--link"),
         network=_rate(network, "--network"),
     )
+    return machine, precision
+
+
+def _measured(
+    path: Path, precision: Precision | None, per_node: int | None, link: str | None, network: str | None
+) -> tuple[Machine, Precision]:
+    from trimtab.planning.devices.profiles import is_faster_in_16_bits
+    from trimtab.planning.training.calibrated import calibrated_machine
+    from trimtab.spec.profile import load_profile
+
+    for value, flag in ((link, "--link"), (network, "--network")):
+        if value is not None:
+            raise UsageError(
+                "a measured machine's links were measured.",
+                where=flag,
+                remedy="Leave it out, or name an accelerator.",
+            )
+    profile = load_profile(path)
+    chosen = precision or ("mixed" if is_faster_in_16_bits(profile) else "fp32")
+    return calibrated_machine(profile, single_precision=chosen == "fp32", per_node=per_node), chosen
 
 
 def _rate(text: str | None, where: str) -> float | None:

@@ -42,7 +42,10 @@ def train(
     link: Rate = None,
     network: Rate = None,
     layout: Annotated[str | None, typer.Option(help="Score this one: data=8,tensor=8,…")] = None,
-    precision: Annotated[Literal["bf16", "fp16", "mixed", "fp32"], typer.Option()] = "bf16",
+    precision: Annotated[
+        Literal["bf16", "fp16", "mixed", "fp32"] | None,
+        typer.Option(help="Default: bf16; on a measured machine what training takes there, mixed or fp32."),
+    ] = None,
     optimizer: Annotated[Literal["adamw", "muon", "sgd"], typer.Option()] = "adamw",
     software: Annotated[
         Literal["classic", "fused", "torch"] | None,
@@ -68,19 +71,16 @@ def train(
         raise UsageError("how many devices?", where="--devices", remedy="Such as --devices 64.")
     if per_node is not None and per_node < 1:
         raise UsageError("a node has no device.", where="--per-node", remedy="Use 1 or more.")
+    machine, numbers = read_machine(
+        accelerator, precision=precision, per_node=per_node, link=link, network=network
+    )
     job = Job(
         architecture=read_architecture(model, arch, sequence_length),
-        machine=read_machine(
-            accelerator,
-            single_precision=precision == "fp32",
-            per_node=per_node,
-            link=link,
-            network=network,
-        ),
+        machine=machine,
         devices=devices if devices is not None else (asked or Layout()).world,
         sequence_length=sequence_length,
         global_batch=global_batch,
-        precision=precision,
+        precision=numbers,
         optimizer=optimizer,
         software=software,
     )

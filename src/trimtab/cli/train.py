@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,8 @@ from trimtab.cli.console import emit_json, say, stages
 from trimtab.cli.job_file import job_file
 from trimtab.spec.errors import UsageError
 from trimtab.spec.units import format_count, format_duration
+
+KEEP, HANG_SECONDS = 2, 60.0
 
 if TYPE_CHECKING:
     from trimtab.optimization.training import RunOptions, Training
@@ -58,8 +61,8 @@ def train(
     ] = None,
     hang_seconds: Annotated[
         float, typer.Option(min=2, help="A process that gives no sign for this long hangs.")
-    ] = 60.0,
-    keep: Annotated[int, typer.Option(min=1, help="How many of the last checkpoints stay.")] = 2,
+    ] = HANG_SECONDS,
+    keep: Annotated[int, typer.Option(min=1, help="How many of the last checkpoints stay.")] = KEEP,
     keep_best: Annotated[
         bool, typer.Option("--keep-best", help="Also keep the checkpoint of lowest held-out loss.")
     ] = False,
@@ -102,11 +105,25 @@ def train(
     least, most = _range(processes)
     laid_out = _laid_out(wanted, most, layout)
     if emit is not None:
+        _refuse_with_emit({"--fresh": fresh, "--output": output, "--on": on, "--json": as_json})
+        given = {
+            "--processes": processes,
+            "--layout": layout,
+            "--hang-seconds": hang_seconds if hang_seconds != HANG_SECONDS else None,
+            "--keep": keep if keep != KEEP else None,
+            "--keep-best": keep_best,
+            "--accept-changes": accept_changes,
+            "--log": log,
+            "--tensorboard": tensorboard,
+            "--mlflow": mlflow,
+            "--profile": profile,
+        }
         text = job_file(
             emit,
             recipe,
             laid_out,
             processes=most,
+            arguments=list(_words(given)),
             nodes=nodes,
             gpus=gpus,
             cores=cores,
@@ -121,7 +138,8 @@ def train(
         return
     # Schedulers end a job with SIGTERM; it means what Ctrl-C means.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Workspace(wanted, output, home()) as workspace:
+    # A folder that was named may lie on storage that other machines see, where a scheduler moves the run.
+    with Workspace(wanted, output, home(), anywhere=output is not None) as workspace:
         if fresh and not _started_again():
             _start_over(workspace)
         traces = workspace.folder / "profile"
@@ -142,6 +160,23 @@ def train(
     if profile:
         say(f"traces are in {traces}")
     _show(folder, result, as_json)
+
+
+def _words(given: dict[str, object]) -> Iterator[str]:
+    """Flags as they are written on a command line; what is None or off is left out."""
+    for flag, value in given.items():
+        if value is True:
+            yield flag
+        elif value is not None and value is not False:
+            yield from (flag, str(value))
+
+
+def _refuse_with_emit(given: dict[str, object]) -> None:
+    """What a job file decides itself, or would do again every time it is requeued."""
+    for flag in _words(given):
+        raise UsageError(
+            f"{flag} has no place in a job file.", where=flag, remedy="Leave it out with --emit."
+        )
 
 
 def _show(folder: Path, result: Training, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from trimtab.models.planned import planned
-from trimtab.planning.devices.profiles import machine_of_profile
+from trimtab.planning.training.calibrated import calibrated_machine
 from trimtab.planning.training.job import Job, Precision
 from trimtab.planning.training.plan import Plan, Scorer
 from trimtab.spec.clock import now
@@ -34,7 +34,7 @@ def planning_job(job: TrainJob, profile: Profile, *, devices: int, precision: st
     """The planner's record of a job. Raises what an odd model raises, `UsageError` for a precision not measured."""
     return Job(
         architecture=planned(Path(job.model) / "config.json"),
-        machine=machine_of_profile(profile, single_precision=precision == "float32"),
+        machine=calibrated_machine(profile, single_precision=precision == "float32"),
         devices=devices,
         sequence_length=job.sequence_length,
         global_batch=job.batch,

@@ -17,8 +17,9 @@ from trimtab.optimization.baseline import untrained
 from trimtab.optimization.expectation import as_run, calibration, expect, planning_job
 from trimtab.optimization.training import Trainer, layout_of
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.planning.devices.profiles import is_faster_in_16_bits
 from trimtab.planning.training.advisor import plan_training
-from trimtab.spec.errors import ModelError, TrimtabError, UsageError
+from trimtab.spec.errors import TrimtabError, UsageError
 from trimtab.spec.layout import Layout
 from trimtab.spec.profile import Profile
 from trimtab.spec.recipe import Recipe
@@ -90,8 +91,8 @@ def _choose(
         try:
             with Trainer(laid_out, workspace, data, home=home) as trainer:
                 rate = trainer.measure(job)
-        except (UsageError, ModelError) as error:
-            # What the planner could not know of this model; the others are tried all the same.
+        except TrimtabError as error:
+            # What the planner could not know, memory that was not there: the others are tried all the same.
             on_event(Event(stage=STAGE, fraction=0.0, warning=f"{layout}: {error.message}"))
             continue
         plan = expect(job, profile, precision=rate.precision)
@@ -117,7 +118,9 @@ def candidates(job: TrainJob, profile: Profile) -> list[Layout]:
     """
     devices = profile.per_node
     named = [Layout()] + ([Layout(data=devices)] if job.batch % devices == 0 else [])
-    precision = "float32" if job.precision == "auto" else job.precision
+    precision = job.precision
+    if precision == "auto":
+        precision = "bf16" if is_faster_in_16_bits(profile) else "float32"
     try:
         plans = plan_training(planning_job(job, profile, devices=devices, precision=precision)).layouts
     except TrimtabError:

@@ -17,11 +17,12 @@ from trimtab.optimization.expectation import calibration, expect, remember
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
 from trimtab.parallel.launching.choice import Launch
 from trimtab.parallel.launching.start import RankGroup, start
+from trimtab.spec.errors import UsageError
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.units import format_count
-from trimtab.training.job import Point, Rate, TrainJob, TrainResult, Watching
+from trimtab.training.job import OptimizerName, Point, Rate, TrainJob, TrainResult, Watching
 
 # Without `training.time` or `training.tokens`: what a first look is worth, not what a good model needs.
 DEFAULT_SECONDS = 600.0
@@ -123,10 +124,7 @@ class Trainer:
     ) -> TrainJob:
         """The recipe's way of training, applied to `model`; a `teacher` makes it distillation."""
         training, layout = self._recipe.training, layout_of(self._recipe)
-        optimizer = training.optimizer
-        if optimizer == "auto":
-            # Muon needs whole matrices on every rank.
-            optimizer = "muon" if layout.whole else "adamw"
+        optimizer = self._optimizer(layout)
         rate, embedding_rate = LEARNING_RATES[optimizer]
         if training.learning_rate != "auto":
             rate = training.learning_rate
@@ -155,6 +153,21 @@ class Trainer:
             accept_changes=self._options.accept_changes,
             watching=self._options.watching,
         )
+
+    def _optimizer(self, layout: Layout) -> OptimizerName:
+        """The recipe's, or for `auto` the one that this run began with: its state lies in the checkpoints."""
+        chosen = self._recipe.training.optimizer
+        if chosen != "auto":
+            return chosen
+        # Muon trains better, and needs whole matrices on every rank.
+        chosen = self._workspace.step("optimizer", OptimizerName, lambda: "muon" if layout.whole else "adamw")
+        if chosen == "muon" and not layout.whole:
+            raise UsageError(
+                f"this run was begun with Muon, which needs whole matrices, and {layout} cuts them or their state.",
+                where="training.optimizer",
+                remedy="Go on under data and context alone, or begin anew with --fresh.",
+            )
+        return chosen
 
     def measure(self, job: TrainJob) -> Rate:
         """How fast a job is, from a few steps of it."""

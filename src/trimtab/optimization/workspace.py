@@ -41,9 +41,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 OnEvent = Callable[[Event], None]
 
 
-def _identity(recipe: Recipe) -> str:
-    """Digest of what makes a run this one: the recipe, this version and this machine."""
-    return digest((recipe.digest(), __version__, this_machine()))
+def _identity(recipe: Recipe, *, anywhere: bool = False) -> str:
+    """Digest of what makes a run this one: the recipe, this version and, since speeds are of one machine, its kind.
+
+    `anywhere` leaves the machine out: training goes on where a scheduler puts it.
+    """
+    here = this_machine()
+    kind = None if anywhere else (here.system, here.processor, len(here.cores), here.bf16, here.accelerator)
+    return digest((recipe.digest(), __version__, kind))
 
 
 def run_folder(recipe: Recipe, home: Path) -> Path:
@@ -54,8 +59,11 @@ def run_folder(recipe: Recipe, home: Path) -> Path:
 class Workspace:
     """The folder of one run, locked against a second process."""
 
-    def __init__(self, recipe: Recipe, folder: Path | None, home: Path) -> None:
-        """Raises `RefusedError` while another process works on the same run, or where `folder` holds another run."""
+    def __init__(self, recipe: Recipe, folder: Path | None, home: Path, *, anywhere: bool = False) -> None:
+        """`anywhere`: the run may go on on another kind of machine, which figures of speed may not.
+
+        Raises `RefusedError` while another process works on the same run, or where `folder` holds another run.
+        """
         self.folder = (folder or run_folder(recipe, home)).resolve()
         (self.folder / "results").mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / "lock").open("a+")
@@ -68,11 +76,11 @@ class Workspace:
                 where=str(self.folder),
                 remedy="Wait for it, or stop it.",
             ) from error
-        self._claim(recipe)
+        self._claim(recipe, _identity(recipe, anywhere=anywhere))
 
-    def _claim(self, recipe: Recipe) -> None:
+    def _claim(self, recipe: Recipe, identity: str) -> None:
         """Another recipe's steps must never pass for this one's."""
-        path, identity = self.folder / "identity", _identity(recipe)
+        path = self.folder / "identity"
         if path.exists() and path.read_text(encoding="utf-8") != identity:
             self._lock.close()
             raise RefusedError(

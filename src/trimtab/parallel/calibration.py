@@ -17,12 +17,13 @@ import torch
 import torch.distributed as dist
 
 from trimtab.models.load import import_libraries
+from trimtab.parallel.probes import samples
 from trimtab.parallel.ranks import Ranks
-from trimtab.spec.profile import CollectiveRate, GemmSample, Operation
+from trimtab.spec.profile import CollectiveRate, GemmSample, Operation, StepSample
 
 # Rows of a micro-batch, and widths of matrices from small models to large ones.
 _ROWS, _WIDTHS = 1024, (64, 128, 256, 512, 1024, 2048)
-_COLLECTIVE_BYTES = (1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 23)
+_COLLECTIVE_BYTES = (1 << 10, 1 << 14, 1 << 17, 1 << 20, 1 << 23, 1 << 25)
 _COPY_BYTES = 1 << 27
 _CALLS, _SECONDS = 3, 0.15
 # A product that takes longer than this ends its series: without hardware for a dtype, larger ones take minutes.
@@ -41,6 +42,7 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
     step_seconds: float
     overlap: float
     process_bytes: int
+    steps: tuple[StepSample, ...]
 
 
 def prepare() -> None:
@@ -62,16 +64,20 @@ def run(
         gemm += _products(dtype, ranks)
     report({"fraction": 0.7, "note": "memory"})
     bandwidth, launch, step = _bandwidth(ranks), _launch_seconds(ranks), _step_seconds(ranks)
-    report({"fraction": 0.8, "note": "collectives"})
+    report({"fraction": 0.75, "note": "collectives"})
+    collectives = tuple(_collectives(ranks))
+    memory_bytes = _memory_bytes(ranks)
+    report({"fraction": 0.85, "note": "training steps"})
     found = Calibrated(
         gemm=tuple(gemm),
-        collectives=tuple(_collectives(ranks)),
-        memory_bytes=_memory_bytes(ranks),
+        collectives=collectives,
+        memory_bytes=memory_bytes,
         memory_bytes_per_second=bandwidth,
         launch_seconds=launch,
         step_seconds=step,
         overlap=1.0 if ranks.device.type == "cuda" else 0.0,
         process_bytes=process_bytes,
+        steps=tuple(samples(ranks)),
     )
     return msgspec.to_builtins(found)
 

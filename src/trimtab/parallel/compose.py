@@ -77,13 +77,15 @@ def lay_out(
     _check(model, layout)
     tied = _tied_name(model) if layout.pipeline > 1 else None
     stages, boundaries = _cut(model, grid, sample)
-    unsummed: set[nn.Parameter] = set()
+    unsummed: set[str] = set()
     for stage in stages.values():
         if layout.context > 1 and isinstance(stage, Stretch):
             share_sequences(stage, grid)
         if layout.tensor > 1:
             split_layers(stage, grid)
-            unsummed |= partial_gradients(stage)
+            # By name: sharding puts other parameters in their place.
+            partial_ones = partial_gradients(stage)
+            unsummed |= {name for name, parameter in _named(stage) if parameter in partial_ones}
         share_statistics(stage, grid)
         recompute_activations(stage, layout.recompute)
         if autocast is not None:
@@ -106,7 +108,7 @@ def lay_out(
         parts={part.name: part for part in parts},
         runner=runner,
         tied=tied,
-        unsummed={part.name for part in parts if part.parameter in unsummed},
+        unsummed=unsummed & {part.name for part in parts},
         averaged=grid.replicas * layout.shard if wrapped or layout.shard > 1 else 1,
     )
 

@@ -15,8 +15,9 @@ import torch.distributed as dist
 
 from trimtab.parallel.launching.pulse import Phase, Pulse
 
-# A rank may save or validate alone for this long while the others wait.
-_TIMEOUT = timedelta(minutes=10)
+# A rank may prepare data, save or validate alone for this long while the others wait. Longer than the watch bears a
+# rank that does not get on, since only the watch can name it.
+_TIMEOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import msgspec
 
 from trimtab.spec.errors import UsageError
 from trimtab.spec.hardware import Hardware
+from trimtab.spec.layout import Layout
 
 Quantity = Literal["step_seconds", "peak_memory_bytes"]
 Operation = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
@@ -42,6 +43,22 @@ class CollectiveRate(msgspec.Struct, frozen=True, kw_only=True):
     ranks: int
     latency_seconds: float
     bytes_per_second: float
+
+
+class StepSample(msgspec.Struct, frozen=True, kw_only=True):
+    """A training step of a small Llama (tied, AdamW, float32) under one layout: what no single operation shows. `batch`
+    counts sequences over all ranks.
+    """
+
+    layout: Layout
+    layers: int
+    hidden: int
+    heads: int
+    ffn: int
+    vocabulary: int
+    sequence_length: int
+    batch: int
+    seconds: float
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +91,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     step_seconds: float = 0.0
     overlap: float = 0.0
     process_bytes: int = 0
+    steps: tuple[StepSample, ...] = ()
     memory_factor: float = 1.0
     comparisons: tuple[Comparison, ...] = ()
 

@@ -14,6 +14,7 @@ from trimtab.spec.ids import digest
 from trimtab.spec.layout import Layout
 
 Objective = Literal["language_modelling", "distillation"]
+OptimizerName = Literal["adamw", "muon"]
 
 # Where things lie and how a run is kept; what the files hold has digests of its own (`training.origin`).
 _NOT_SETTINGS = (
@@ -65,7 +66,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     teacher: str | None = None
     objective: Objective = "language_modelling"
     cross_entropy_weight: float = 0.0
-    optimizer: Literal["adamw", "muon"] = "muon"
+    optimizer: OptimizerName = "muon"
     learning_rate: float = 0.02
     embedding_learning_rate: float = 0.02
     weight_decay: float = 0.05

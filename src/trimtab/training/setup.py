@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from trimtab.data.loader import Loader
 from trimtab.data.prepared import Prepared
 from trimtab.models.load import load
 from trimtab.parallel.compose import parallelize
+from trimtab.parallel.distributed import Distributed
+from trimtab.parallel.mesh import Grid
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import UsageError
 from trimtab.training.export import export
@@ -43,6 +46,8 @@ class Setup:
             autocast=torch.bfloat16 if self.precision == "bf16" else None,
         )
         grid = self.distributed.grid
+        if grid.layout.pipeline > 1:
+            _forget_other_stages(self.model, self.distributed)
         # Ranks must differ in dropout and agree in all else; weights come from files.
         torch.manual_seed(job.seed * 1009 + grid.stream)
         self.loader = Loader(
@@ -53,6 +58,7 @@ class Setup:
             rank=grid.share,
             world=grid.shares,
         )
+        _check_shares(job, grid)
         if grid.layout.context > 1 and job.objective == "distillation":
             raise UsageError(
                 "a teacher needs whole sequences, and context shares them.",
@@ -96,3 +102,23 @@ class Setup:
         """Sum over tokens of (n, length + 1) windows."""
         with torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self._objective.loss(logits, windows[:, :-1], windows[:, 1:])
+
+
+def _check_shares(job: TrainJob, grid: Grid) -> None:
+    """Sharded ranks gather weights together, so all must pass as often; a share more for one would wait for ever."""
+    layout = grid.layout
+    if layout.shard > 1 and (layout.micro_batch or layout.pipeline > 1) and job.batch % grid.shares:
+        raise UsageError(
+            f"{job.batch} sequences do not divide over {grid.shares} shares, and sharded ranks must take as many steps.",
+            where="training.batch",
+            remedy=f"Use a multiple of {grid.shares}, or leave micro_batch out.",
+        )
+
+
+def _forget_other_stages(model: nn.Module, distributed: Distributed) -> None:
+    """Layers that other ranks run keep their names and shapes, and no memory."""
+    mine = {id(weight) for stage in distributed.stages.values() for weight in stage.parameters()}
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if id(weight) not in mine:
+                setattr(module, name, nn.Parameter(weight.to("meta"), requires_grad=weight.requires_grad))

@@ -18,8 +18,8 @@ from trimtab.spec.errors import UsageError
 _PORT = 29500
 # Where a pod sees the claim.
 _MOUNT = "/trimtab"
-# What torchrun and the processes get to save before they are killed.
-_GRACE_SECONDS = 120
+# What the processes get to save before torchrun kills them, and torchrun before the cluster does.
+_SAVE_SECONDS, _GRACE_SECONDS = 110, 120
 
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +78,7 @@ def _torchrun(job: JobFile, identity: str, host: str) -> str:
     train = shlex.join([str(job.recipe), *job.arguments])
     return (
         f"torchrun --nnodes={job.nodes} --nproc-per-node={job.per_node} --max-restarts={job.restarts} \\\n"
+        f"  --shutdown-timeout={_SAVE_SECONDS} \\\n"
         f'  --rdzv-backend=c10d --rdzv-id="{identity}" --rdzv-endpoint="{host}:{_PORT}" \\\n'
         f"  -m trimtab train {train}"
     )
@@ -86,7 +87,8 @@ def _torchrun(job: JobFile, identity: str, host: str) -> str:
 def kubernetes(job: JobFile, *, recipe_text: str, image: str, claim: str) -> str:
     """A ConfigMap with the recipe, a headless Service to meet at, and an Indexed Job, as one YAML stream.
 
-    `claim` names a PersistentVolumeClaim (ReadWriteMany for several nodes) that is mounted at `/trimtab`.
+    `claim` names a PersistentVolumeClaim (ReadWriteMany for several nodes) that is mounted at `/trimtab`; the recipe's
+    relative paths are meant from there.
     """
     labels = {"app.kubernetes.io/name": job.name, "app.kubernetes.io/managed-by": "trimtab"}
 
@@ -142,7 +144,12 @@ def _pod(job: JobFile, image: str, claim: str, first: str) -> dict[str, object]:
                 "resources": {"requests": {"cpu": limits["cpu"]}, "limits": limits},
                 "volumeMounts": [
                     {"name": "work", "mountPath": _MOUNT},
-                    {"name": "recipe", "mountPath": "/recipe", "readOnly": True},
+                    {
+                        "name": "recipe",
+                        "mountPath": _pod_recipe(job),
+                        "subPath": "recipe.yaml",
+                        "readOnly": True,
+                    },
                     {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 (NCCL shares memory there)
                 ],
             }
@@ -155,19 +162,25 @@ def _pod(job: JobFile, image: str, claim: str, first: str) -> dict[str, object]:
     }
 
 
+def _pod_recipe(job: JobFile) -> str:
+    """On the claim, so that relative paths of the recipe are meant from there."""
+    return f"{_MOUNT}/{job.name}.yaml"
+
+
 def _pod_command(job: JobFile, first: str) -> Sequence[str]:
     return [
         "torchrun",
         f"--nnodes={job.nodes}",
         f"--nproc-per-node={job.per_node}",
         f"--max-restarts={job.restarts}",
+        f"--shutdown-timeout={_SAVE_SECONDS}",
         "--rdzv-backend=c10d",
         f"--rdzv-id={job.name}",
         f"--rdzv-endpoint={first}:{_PORT}",
         "-m",
         "trimtab",
         "train",
-        "/recipe/recipe.yaml",
+        _pod_recipe(job),
         *job.arguments,
         "--output",
         f"{_MOUNT}/{job.name}-run",

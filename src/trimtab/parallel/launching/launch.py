@@ -41,7 +41,7 @@ from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 
 # How long ranks may take to save and stop, and how long the others may take once one has failed.
-_STOP_SECONDS, _AFTER_FAILURE_SECONDS = 60.0, 5.0
+_STOP_SECONDS, _AFTER_FAILURE_SECONDS = 300.0, 5.0
 _READ_BYTES = 1 << 16
 
 
@@ -254,10 +254,13 @@ class Group:
         return first.result if isinstance(first, Done) else {}
 
     def _stop(self) -> None:
-        """Ask for a checkpoint and an end; on a second Ctrl-C, or no answer, kill."""
+        """Ask for a checkpoint and an end; on a second Ctrl-C kill. Raises what kept ranks from saving."""
         try:
             for rank in self._ranks:
                 rank.send(Stop())
             self._collect(lambda _: None, time.monotonic() + _STOP_SECONDS)
-        except (KeyboardInterrupt, TrimtabError):
+        except KeyboardInterrupt:
             self.close()
+        except TrimtabError:
+            self.close()
+            raise

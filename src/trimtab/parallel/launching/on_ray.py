@@ -46,6 +46,12 @@ class RayGroup:
             import ray.train.torch  # found missing now rather than in the middle
         except ImportError as error:
             raise UsageError("Ray is not installed.", remedy="Install trimtab[ray].") from error
+        if launch.least is not None and layout.world != layout.data:
+            raise UsageError(
+                f"{layout} takes {layout.world} processes and no fewer.",
+                where="--processes",
+                remedy="A range is for data alone.",
+            )
         self._launch, self._layout, self._folder = launch, layout, folder / "ray"
         self._calls = 0
         self._started = not ray.is_initialized()
@@ -193,7 +199,7 @@ def _worker(order: dict[str, Any]) -> None:
 
         answer = work(
             job.task,
-            job.job,
+            _resized(job.job, ranks.world),
             ranks,
             tell if ranks.first else (lambda _: None),
             (folder / _STOP).exists,
@@ -203,6 +209,14 @@ def _worker(order: dict[str, Any]) -> None:
         temporary = folder / f"{_ANSWER}.{ranks.rank}"
         temporary.write_bytes(encode(answer))
         temporary.replace(folder / _ANSWER)
+
+
+def _resized(job: dict[str, Any], world: int) -> dict[str, Any]:
+    """With fewer workers than the layout has replicas, fewer replicas; the global batch stays."""
+    layout = msgspec.convert(job.get("layout"), Layout | None)
+    if layout is None or layout.world == world:
+        return job
+    return job | {"layout": msgspec.to_builtins(msgspec.structs.replace(layout, data=world))}
 
 
 def _lost(error: Exception | None, job: dict[str, Any]) -> RankLostError:

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,13 +84,28 @@ class Pulse:
         temporary.write_bytes(msgspec.json.encode(beat))
         temporary.replace(path)
 
+    def _touch(self) -> None:
+        """Overwrites the last beat, which takes no more room, with the next count."""
+        path = beat_path(self._folder, self._rank)
+        with suppress(OSError):
+            last = msgspec.json.decode(path.read_bytes(), type=Beat)
+            old, new = (
+                path.read_bytes(),
+                msgspec.json.encode(msgspec.structs.replace(last, count=self._count)),
+            )
+            with path.open("r+b") as file:
+                file.write(new.ljust(len(old)))
+
     def _run(self) -> None:
         while True:
             try:
                 self.beat()
-            except OSError:
+            except FileNotFoundError:
                 # The folder is gone: whoever watched has left.
                 return
+            except OSError:
+                # A full disk is no reason to seem dead: the last beat's file is touched in its place.
+                self._touch()
             self._wake.wait(BEAT_SECONDS)
             if self._ended:
                 return

@@ -97,17 +97,18 @@ def _stretch_plan(stretch: Stretch, ranks: int, *, sequence: bool) -> Iterator[t
         if sequence:
             for name in known.norms:
                 yield f"layers.{index}.{name}", SequenceParallel()
-            yield (
-                f"layers.{index}.{known.attention}",
-                PrepareModuleInput(
-                    input_kwarg_layouts={"hidden_states": Shard(1)},
-                    desired_input_kwarg_layouts={"hidden_states": Replicate()},
-                ),
-            )
-            yield (
-                f"layers.{index}.{known.mlp}",
-                PrepareModuleInput(input_layouts=Shard(1), desired_input_layouts=Replicate()),
-            )
+        # Whole once for all matrices that read it: so their gradients are added before they are summed over ranks.
+        yield (
+            f"layers.{index}.{known.attention}",
+            PrepareModuleInput(
+                input_kwarg_layouts={"hidden_states": between},
+                desired_input_kwarg_layouts={"hidden_states": Replicate()},
+            ),
+        )
+        yield (
+            f"layers.{index}.{known.mlp}",
+            PrepareModuleInput(input_layouts=between, desired_input_layouts=Replicate()),
+        )
     if stretch.head is not None:
         if sequence:
             yield "norm", SequenceParallel()

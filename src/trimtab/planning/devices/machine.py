@@ -20,6 +20,13 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_second: float
 
 
+class HostCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host spends under one strategy, small messages included: a layer and micro-batch, and a step."""
+
+    layer_seconds: float
+    step_seconds: float
+
+
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """Devices of one kind, `per_node` in a node.
 
@@ -28,7 +35,10 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     (operations of a product, rate), by size. `attention_flops` is what fused attention reaches of the
     operations that a causal mask leaves. `memory_bytes_per_second` is what element-wise kernels reach.
     `inside` links devices of a node, `between` is each device's share of the network. `overlap`: which part
-    of a collective runs beside computation. `measured`: the rates include what software wastes.
+    of a collective runs beside computation. `measured`: the rates include what software wastes. `traffic_curve`
+    replaces the memory bandwidth for tensors inside of layers: (bytes of a tensor, rate), by size, since small ones
+    stay in caches. `host`, by strategy, is what a processor that computes itself spends beside; `operations` are links
+    by collective.
     """
 
     name: str
@@ -48,19 +58,25 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     generation: Generation = "fused"
     measured: bool = False
     gemm_curve: tuple[tuple[float, float], ...] = ()
+    traffic_curve: tuple[tuple[float, float], ...] = ()
+    host: dict[str, HostCost] = {}
+    operations: dict[str, Link] = {}
 
     def gemm_seconds(self, flops: float, bytes_moved: float) -> float:
         """One matrix product. The traffic is added, not maximised: a tile's loads before its first product and
         stores after its last overlap nothing, which makes products with a short inner dimension slow.
         """
         if self.gemm_curve:
-            return flops / self._measured_rate(flops)
+            return flops / _between(self.gemm_curve, flops)
         return flops / self.gemm_flops + bytes_moved / self.memory_bytes_per_second
 
-    def traffic_seconds(self, bytes_moved: float) -> float:
+    def traffic_seconds(self, bytes_moved: float, each: float | None = None) -> float:
+        """Element-wise kernels over tensors of `each` bytes (None: far larger than any cache)."""
+        if self.traffic_curve and each is not None:
+            return bytes_moved / _between(self.traffic_curve, each)
         return bytes_moved / self.memory_bytes_per_second
 
-    def link(self, ranks: int, stride: int) -> Link:
+    def link(self, ranks: int, stride: int, operation: str = "all_reduce") -> Link:
         """What a ring of `ranks` that are `stride` devices apart reaches.
 
         As many of the ring's ranks as share a node also share its network ports, each with its own, and only
@@ -68,20 +84,20 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         """
         sharing = max(1, min(ranks, self.per_node // stride))
         if sharing == ranks:
-            return self.inside
+            return self.operations.get(operation, self.inside)
         return Link(
             latency_seconds=(self.inside.latency_seconds * (sharing - 1) + self.between.latency_seconds)
             / sharing,
             bytes_per_second=min(self.inside.bytes_per_second, sharing * self.between.bytes_per_second),
         )
 
-    def _measured_rate(self, flops: float) -> float:
-        """Between two measured sizes the rate is linear in their number of operations; outside it is the last."""
-        curve = self.gemm_curve
-        at = bisect_left(curve, (flops, 0.0))
-        if at == 0:
-            return curve[0][1]
-        if at == len(curve):
-            return curve[-1][1]
-        (low, slow), (high, fast) = curve[at - 1], curve[at]
-        return slow + (fast - slow) * (flops - low) / (high - low)
+
+def _between(curve: tuple[tuple[float, float], ...], size: float) -> float:
+    """The rate at a size: linear between two that were measured, outside of them the nearest."""
+    at = bisect_left(curve, (size, 0.0))
+    if at == 0:
+        return curve[0][1]
+    if at == len(curve):
+        return curve[-1][1]
+    (low, slow), (high, fast) = curve[at - 1], curve[at]
+    return slow + (fast - slow) * (size - low) / (high - low)

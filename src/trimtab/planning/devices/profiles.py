@@ -6,10 +6,21 @@ from statistics import median
 
 from trimtab.planning.devices.machine import Link, Machine
 from trimtab.spec.errors import UsageError
-from trimtab.spec.profile import Profile
+from trimtab.spec.profile import CollectiveRate, Profile
 
+# 16 bits cost some exactness, so they must be clearly faster (as training chooses, training/precision.py).
+_MUST_GAIN = 1.3
 # Nothing was measured between devices: only one of them can be planned for.
 _NO_LINK = Link(latency_seconds=0.0, bytes_per_second=float("inf"))
+
+
+def is_faster_in_16_bits(profile: Profile) -> bool:
+    """Whether products in bfloat16 are what training would choose here."""
+    best = {
+        dtype: max((s.flops / s.seconds for s in profile.gemm if s.dtype == dtype), default=0.0)
+        for dtype in ("float32", "bfloat16")
+    }
+    return best["bfloat16"] >= _MUST_GAIN * best["float32"]
 
 
 def machine_of_profile(profile: Profile, *, single_precision: bool, per_node: int | None = None) -> Machine:
@@ -45,7 +56,20 @@ def machine_of_profile(profile: Profile, *, single_precision: bool, per_node: in
         memory_factor=profile.memory_factor,
         measured=True,
         gemm_curve=curve,
+        operations=_operations(profile),
     )
+
+
+def _operations(profile: Profile) -> dict[str, Link]:
+    """Each collective as it was measured over the most ranks."""
+    widest: dict[str, CollectiveRate] = {}
+    for rate in profile.collectives:
+        if rate.operation not in widest or rate.ranks > widest[rate.operation].ranks:
+            widest[rate.operation] = rate
+    return {
+        name: Link(latency_seconds=rate.latency_seconds, bytes_per_second=rate.bytes_per_second)
+        for name, rate in widest.items()
+    }
 
 
 def _link(profile: Profile) -> Link:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from trimtab.planning.training.architecture import Architecture
 from trimtab.planning.training.job import Job, Software
+from trimtab.planning.training.software import software_of
 from trimtab.spec.layout import Layout, Recompute
 
 
@@ -40,6 +41,7 @@ def _split(shape: Architecture) -> float:
 
 
 def logits_bytes(job: Job, layout: Layout) -> float:
-    """On the last rank: logits in the compute dtype, in 32 bits, and their gradient."""
+    """On the last rank, whole in eager torch: logits in the compute dtype, in 32 bits, and their gradient."""
     tokens = (layout.micro_batch or 1) * job.sequence_length / layout.context
-    return tokens * job.architecture.vocabulary * (job.compute_bytes + 4 + 4) / layout.tensor
+    split = 1 if software_of(job, layout) == "torch" else layout.tensor
+    return tokens * job.architecture.vocabulary * (job.compute_bytes + 4 + 4) / split

@@ -89,7 +89,8 @@ def _context(job: Job, layout: Layout) -> float:
     tokens = (layout.micro_batch or 1) * job.sequence_length
     size = 2 * tokens * job.architecture.kv_width / layout.tensor * job.compute_bytes
     gathers = 3 if layout.recompute == "full" else 2
-    return (gathers + 1) * all_gather(size, layout.context, job.machine.link(layout.context, layout.tensor))
+    link = job.machine.link(layout.context, layout.tensor, "all_gather")
+    return (gathers + 1) * all_gather(size, layout.context, link)
 
 
 def _shard(job: Job, layout: Layout, forward: float, backward: float) -> float:
@@ -111,25 +112,32 @@ def beside(communication: float, computation: float, overlap: float) -> float:
 def shard_seconds(job: Job, layout: Layout, parameters: float, bytes_each: float) -> tuple[float, float]:
     """To gather `parameters`, and to reduce their gradients over shards and replicas, in 32 bits."""
     inner = layout.tensor * layout.context
-    link = job.machine.link(layout.shard, inner)
-    gather = all_gather(bytes_each * parameters, layout.shard, link)
-    reduce = all_gather(4 * parameters, layout.shard, link)
+    gather = all_gather(
+        bytes_each * parameters, layout.shard, job.machine.link(layout.shard, inner, "all_gather")
+    )
+    reduce = all_gather(4 * parameters, layout.shard, job.machine.link(layout.shard, inner, "reduce_scatter"))
     replicas = layout.data * layout.context
     outer = job.machine.link(replicas, inner * layout.shard)
     return gather, reduce + all_reduce(4 * parameters / layout.shard, replicas, outer)
 
 
-def head_costs(job: Job, layout: Layout) -> HeadCosts:
+def head_costs(job: Job, layout: Layout, software: Software) -> HeadCosts:
+    """Under tensor parallelism eager torch gathers the logits, and every rank computes the loss of all of them."""
     tokens = (layout.micro_batch or 1) * job.sequence_length / layout.context
     vocabulary = job.architecture.vocabulary / layout.tensor
     forward, backward = matrix_seconds(job, tokens, job.architecture.hidden, vocabulary, apart=False)
-    loss = job.machine.traffic_seconds(_LOSS_BYTES * tokens * vocabulary)
+    gathered = 0.0
+    if software == "torch":
+        vocabulary = job.architecture.vocabulary
+        size = float(tokens * vocabulary * job.compute_bytes)
+        gathered = all_gather(size, layout.tensor, job.machine.link(layout.tensor, 1, "all_gather"))
+    loss = job.machine.traffic_seconds(_LOSS_BYTES * tokens * vocabulary, 4.0 * tokens * vocabulary)
     link = job.machine.link(layout.tensor, 1)
     # The head's backward pass sums its input's gradient; the embedding sums its output where it is here too.
     sums = 2 if layout.pipeline == 1 else 1
     return HeadCosts(
         compute=forward + backward + loss,
-        tensor=sums * all_reduce(hidden_bytes(job, layout), layout.tensor, link),
+        tensor=gathered + sums * all_reduce(hidden_bytes(job, layout), layout.tensor, link),
     )
 
 
@@ -142,7 +150,7 @@ def between_stages(job: Job, layout: Layout, software: Software) -> float:
         return 0.0
     size = hidden_bytes(job, layout)
     stride = layout.world // layout.pipeline
-    once = send(size / layout.tensor, job.machine.link(2, stride))
+    once = send(size / layout.tensor, job.machine.link(2, stride, "point_to_point"))
     if not layout.sequence:
         once += all_gather(size, layout.tensor, job.machine.link(layout.tensor, 1))
     hidden = job.machine.overlap if software != "classic" and layout.virtual > 1 else 0.0

@@ -15,12 +15,13 @@ from trimtab.spec.layout import Layout
 def software_of(job: Job, layout: Layout) -> Software:
     """What was asked for; else what published runs of such a layout used.
 
-    Sharded parameters mean torch's FSDP. Else a `gpt` on an accelerator from before Hopper was trained by
-    `classic` software. Else layers that are split mean `fused`, and those that are not `torch`.
+    A measured machine is one that we train on, in eager torch. Sharded parameters mean torch's FSDP. Else a `gpt` on
+    an accelerator from before Hopper was trained by `classic` software. Else layers that are split mean `fused`, and
+    those that are not `torch`.
     """
     if job.software is not None:
         return job.software
-    if layout.shard > 1:
+    if job.machine.measured or layout.shard > 1:
         return "torch"
     if job.machine.generation == "classic" and job.architecture.family == "gpt":
         return "classic"

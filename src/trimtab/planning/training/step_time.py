@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from trimtab.planning.training.communication import all_gather, all_reduce
+from trimtab.planning.training.host import host_seconds
 from trimtab.planning.training.job import Job, Software
 from trimtab.planning.training.layer_costs import (
     HeadCosts,
@@ -70,7 +71,7 @@ class StepTimes:
     def of(self, layout: Layout, layers: tuple[int, int, int], micro_batches: int) -> StepSeconds:
         """`layers` as `stages.stage_layers` gives them."""
         job, software = self._job, software_of(self._job, layout)
-        layer, head = self._layer(layout, software), self._head(layout)
+        layer, head = self._layer(layout, software), self._head(layout, software)
         between = between_stages(job, layout, software)
         # The last rank has the head; ranks between may have a layer more instead.
         last = layers[2] * layer.total + head.compute + head.tensor >= layers[1] * layer.total
@@ -86,7 +87,7 @@ class StepTimes:
             data=_data(job, layout, layers, micro_batches, layer, software),
             bubble=idle_micro_batches(layout) * (layers[1] * layer.total + between),
             optimizer=update_seconds(job, layout, layers),
-            host=job.machine.step_seconds,
+            host=host_seconds(job, layout, count, micro_batches),
         )
 
     def _layer(self, layout: Layout, software: Software) -> LayerCosts:
@@ -103,10 +104,10 @@ class StepTimes:
             self._layers[key] = layer_costs(self._job, layout, software)
         return self._layers[key]
 
-    def _head(self, layout: Layout) -> HeadCosts:
-        key = (layout.tensor, layout.context, layout.micro_batch, layout.pipeline == 1)
+    def _head(self, layout: Layout, software: Software) -> HeadCosts:
+        key = (layout.tensor, layout.context, layout.micro_batch, layout.pipeline == 1, software)
         if key not in self._heads:
-            self._heads[key] = head_costs(self._job, layout)
+            self._heads[key] = head_costs(self._job, layout, software)
         return self._heads[key]
 
 
@@ -119,9 +120,9 @@ def _edges_of_shards(job: Job, layout: Layout) -> float:
     """The first layer's gather and the last one's reduction have nothing beside them, nor have the tables'."""
     if layout.shard == 1:
         return 0.0
-    parameters = layer_parameters_of_rank(job.architecture, layout.tensor) + table_parameters_of_rank(
-        job.architecture, layout.tensor, first=True, last=layout.pipeline == 1
-    )
+    tables = table_parameters_of_rank(job.architecture, layout.tensor, first=True, last=layout.pipeline == 1)
+    # Where nothing is hidden, layers have paid for all of theirs.
+    parameters = tables + job.machine.overlap * layer_parameters_of_rank(job.architecture, layout.tensor)
     gathered = states(job.precision, job.optimizer, layout).gathered
     return sum(shard_seconds(job, layout, parameters, gathered))
 

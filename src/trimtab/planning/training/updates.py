@@ -9,8 +9,9 @@ from trimtab.planning.training.memory import rank_parameters
 from trimtab.spec.layout import Layout
 
 # A parameter's traffic in one update: unscale its gradient (8 bytes), take the norm (4), clip (8), read weight,
-# gradient and two moments and write weight and moments in 32 bits (28), copy to 16 bits (6), zero (4).
-_UPDATE_BYTES = 58.0
+# gradient and two moments and write weight and moments in 32 bits (28), copy to 16 bits (6), zero (4). Our own loop,
+# which measured machines run, takes the norm, clips and updates.
+_UPDATE_BYTES, _OUR_UPDATE_BYTES = 58.0, 40.0
 # Newton-Schulz steps, as our Muon takes them (training/orthogonal.py).
 _STEPS = 5
 
@@ -19,7 +20,9 @@ def update_seconds(job: Job, layout: Layout, layers: tuple[int, int, int]) -> fl
     """Of one step. `layers` as `stages.stage_layers` gives them; the first rank has the embedding."""
     parameters = rank_parameters(job, layout, layers[0], first=True, last=layout.pipeline == 1)
     shared = layout.shard * (layout.data if layout.zero else 1)
-    traffic = job.machine.traffic_seconds(_UPDATE_BYTES * parameters / shared)
+    traffic = job.machine.traffic_seconds(
+        (_OUR_UPDATE_BYTES if job.machine.measured else _UPDATE_BYTES) * parameters / shared
+    )
     return traffic + (_orthogonal(job, layout) if job.optimizer == "muon" else 0.0)
 
 

@@ -66,20 +66,28 @@ class Meter:
                 "mfu": rate * self._mfu_rate if self._mfu_rate else None,
                 "memory_bytes": peak_bytes(self._ranks.device),
             }
-            for writer in self._writers:
-                writer.write(step.number, figures)
+            self._each(lambda writer: writer.write(step.number, figures))
         self._tell(step, loss)
 
     def warn(self, message: str) -> None:
         """To all writers, and to whoever started the run."""
         if self._ranks.first:
-            for writer in self._writers:
-                writer.tell(message)
+            self._each(lambda writer: writer.tell(message))
             self._report({"kind": "warning", "message": message})
 
     def close(self) -> None:
-        for writer in self._writers:
-            writer.close()
+        self._each(lambda writer: writer.close())
+
+    def _each(self, act: Callable[[Writer], None]) -> None:
+        """A figure that cannot be written stops no training: its writer is dropped, and that is told once."""
+        for writer in list(self._writers):
+            try:
+                act(writer)
+            except Exception as error:  # noqa: BLE001 (a tracking client raises whatever its transport does)
+                self._writers.remove(writer)
+                name = type(writer).__name__
+                message = f"figures are no longer written by {name}: {error or type(error).__name__}"
+                self._report({"kind": "warning", "message": message})
 
     def _tell(self, step: Step, loss: float) -> None:
         """Progress, now and then; always with a point of the curve."""

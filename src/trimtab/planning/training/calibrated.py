@@ -1,0 +1,129 @@
+"""A measured machine, with what only whole steps show: the host's work by strategy, and traffic that stays in caches.
+
+Each is what is left of a step's measured time when all that is known of it is taken away, by rule: from two depths of
+one model the difference is that of their layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import msgspec
+
+from trimtab.planning.devices.machine import HostCost, Link, Machine
+from trimtab.planning.devices.profiles import machine_of_profile
+from trimtab.planning.training.architecture import Architecture
+from trimtab.planning.training.division import micro_batches
+from trimtab.planning.training.host import AXES, PLAIN, passes
+from trimtab.planning.training.job import Job
+from trimtab.planning.training.kernels import traffic_bytes
+from trimtab.planning.training.stages import stage_layers
+from trimtab.planning.training.step_time import StepTimes
+from trimtab.spec.layout import Layout
+from trimtab.spec.profile import Profile, StepSample
+
+# A rate for what takes no time.
+_INSTANT = 1e15
+
+
+def calibrated_machine(profile: Profile, *, single_precision: bool, per_node: int | None = None) -> Machine:
+    """Raises as `machine_of_profile` does. Devices that work beside the host keep the plain model."""
+    machine = machine_of_profile(profile, single_precision=single_precision, per_node=per_node)
+    if not profile.steps or profile.overlap or not single_precision:
+        return machine
+    # The probes' small messages count latency and dispatch together, so that links keep bandwidth alone.
+    known = msgspec.structs.replace(
+        machine,
+        inside=_without_latency(machine.inside),
+        operations={name: _without_latency(link) for name, link in machine.operations.items()},
+        traffic_curve=((1.0, _INSTANT),),
+        host={PLAIN: HostCost(layer_seconds=0.0, step_seconds=0.0)},
+    )
+    pairs = list(_pairs(profile.steps))
+    narrow = min(first.hidden for first, _ in pairs)
+    host = {
+        _axis(first.layout): _host_cost(known, first, second)
+        for first, second in pairs
+        if first.hidden == narrow
+    }
+    known = msgspec.structs.replace(known, host=host)
+    wide = [_traffic_point(known, first, second) for first, second in pairs if first.hidden > narrow]
+    return msgspec.structs.replace(known, traffic_curve=tuple(sorted(point for point in wide if point)))
+
+
+def _without_latency(link: Link) -> Link:
+    return msgspec.structs.replace(link, latency_seconds=0.0)
+
+
+def _pairs(samples: Sequence[StepSample]) -> Iterator[tuple[StepSample, StepSample]]:
+    """Two depths of one model under one layout."""
+    for first, second in pairwise(samples):
+        if msgspec.structs.replace(first, layers=second.layers, seconds=second.seconds) == second:
+            yield first, second
+
+
+def _axis(layout: Layout) -> str:
+    return next((axis for axis in AXES if getattr(layout, axis) > 1), PLAIN)
+
+
+def _host_cost(machine: Machine, first: StepSample, second: StepSample) -> HostCost:
+    left = [max(0.0, sample.seconds - _known_seconds(machine, sample)) for sample in (first, second)]
+    count = [passes(sample.layout, *_work(machine, sample)) for sample in (first, second)]
+    layer = max(0.0, (left[1] - left[0]) / (count[1] - count[0]))
+    return HostCost(layer_seconds=layer, step_seconds=max(0.0, left[0] - layer * count[0]))
+
+
+def _traffic_point(machine: Machine, first: StepSample, second: StepSample) -> tuple[float, float] | None:
+    """(bytes of a tensor, bytes a second), or None where matrix products alone explain the layer's time."""
+    left = [sample.seconds - _known_seconds(machine, sample) for sample in (first, second)]
+    seconds = (left[1] - left[0]) / (second.layers - first.layers)
+    if seconds <= 0:
+        return None
+    job, layout = _job(machine, first), _run(first)
+    moved = traffic_bytes(job, layout, "torch")
+    size = 4.0 * (layout.micro_batch or 1) * first.sequence_length * first.hidden
+    return size, (moved.forward + moved.backward) * micro_batches(job, layout) / seconds
+
+
+def _known_seconds(machine: Machine, sample: StepSample) -> float:
+    job, layout = _job(machine, sample), _run(sample)
+    layers = stage_layers(sample.layers, layout.pipeline, layout.virtual)
+    if layers is None:
+        raise ValueError("a probe's layers divide over its stages")
+    return StepTimes(job).of(layout, layers, micro_batches(job, layout)).total
+
+
+def _work(machine: Machine, sample: StepSample) -> tuple[int, int]:
+    """Layers of a rank, and its micro-batches."""
+    return sample.layers // sample.layout.pipeline, micro_batches(_job(machine, sample), _run(sample))
+
+
+def _run(sample: StepSample) -> Layout:
+    """With the micro-batch that the probe took: all of a rank's share, or two a stage."""
+    layout = sample.layout
+    share = sample.batch // (layout.data * layout.shard)
+    size = share // (2 * layout.pipeline) if layout.pipeline > 1 else share
+    return msgspec.structs.replace(layout, micro_batch=size)
+
+
+def _job(machine: Machine, sample: StepSample) -> Job:
+    return Job(
+        architecture=Architecture(
+            family="llama",
+            layers=sample.layers,
+            hidden=sample.hidden,
+            heads=sample.heads,
+            kv_heads=sample.heads,
+            head_dim=sample.hidden // sample.heads,
+            ffn=sample.ffn,
+            vocabulary=sample.vocabulary,
+            tied=True,
+        ),
+        machine=machine,
+        devices=sample.layout.world,
+        sequence_length=sample.sequence_length,
+        global_batch=sample.batch,
+        precision="fp32",
+        software="torch",
+    )
