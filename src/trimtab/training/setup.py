@@ -109,7 +109,7 @@ def _check_shares(job: TrainJob, grid: Grid) -> None:
     layout = grid.layout
     if layout.shard > 1 and (layout.micro_batch or layout.pipeline > 1) and job.batch % grid.shares:
         raise UsageError(
-            f"{job.batch} sequences do not divide over {grid.shares} shares, and sharded ranks must take as many steps.",
+            f"{job.batch} sequences do not divide over {grid.shares} shares, and sharded ranks must take equal steps.",
             where="training.batch",
             remedy=f"Use a multiple of {grid.shares}, or leave micro_batch out.",
         )

@@ -20,9 +20,8 @@ def update_seconds(job: Job, layout: Layout, layers: tuple[int, int, int]) -> fl
     """Of one step. `layers` as `stages.stage_layers` gives them; the first rank has the embedding."""
     parameters = rank_parameters(job, layout, layers[0], first=True, last=layout.pipeline == 1)
     shared = layout.shard * (layout.data if layout.zero else 1)
-    traffic = job.machine.traffic_seconds(
-        (_OUR_UPDATE_BYTES if job.machine.measured else _UPDATE_BYTES) * parameters / shared
-    )
+    each = _OUR_UPDATE_BYTES if job.machine.measured else _UPDATE_BYTES
+    traffic = job.machine.traffic_seconds(each * parameters / shared)
     return traffic + (_orthogonal(job, layout) if job.optimizer == "muon" else 0.0)
 
 
