@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from trimtab.optimization.workspace import Workspace, run_folder
 from trimtab.spec.errors import RefusedError
+from trimtab.spec.hardware import this_machine
 from trimtab.spec.recipe import Recipe
 
 RECIPE = """
@@ -80,3 +82,25 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
         holder.stdout.close()
     with Workspace(Recipe.parse(RECIPE), tmp_path / "run", tmp_path):
         pass
+
+
+def test_training_may_go_on_on_another_machine_and_figures_of_speed_may_not(tmp_path, monkeypatch):
+    recipe, folder = Recipe.parse(RECIPE), tmp_path / "run"
+
+    def move(**changes):
+        moved = msgspec.structs.replace(this_machine(), **changes)
+        monkeypatch.setattr("trimtab.optimization.workspace.this_machine", lambda: moved)
+
+    with Workspace(recipe, folder, tmp_path):
+        pass
+    # Other cores of the same kind are the same machine.
+    move(cores=tuple(core + 7 for core in this_machine().cores), memory_bytes=1)
+    with Workspace(recipe, folder, tmp_path):
+        pass
+    move(processor="another")
+    with pytest.raises(RefusedError):
+        Workspace(recipe, folder, tmp_path)
+    for processor in ("one", "another"):
+        move(processor=processor)
+        with Workspace(recipe, tmp_path / "anywhere", tmp_path, anywhere=True):
+            pass

@@ -78,3 +78,9 @@ def test_muon_is_refused_where_matrices_are_cut(make_job):
         with pytest.raises(UsageError, match="Muon makes whole matrices orthogonal, and tensor=2") as caught:
             run(group, make_job(optimizer="muon", layout=Layout(tensor=2)))
         assert "adamw" in caught.value.remedy
+
+
+def test_sharded_ranks_that_would_take_unequal_steps_are_refused(pair, make_job):
+    job = make_job(**ADAMW, batch=3, layout=parse_layout("shard=2,micro_batch=1"))
+    with pytest.raises(UsageError, match="3 sequences do not divide over 2 shares"):
+        run(pair, job)

@@ -2,10 +2,13 @@ import json
 import sys
 
 import pytest
+import torch
 
 from trimtab.models.load import load
+from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import UsageError
 from trimtab.training.job import Watching
+from trimtab.training.watching.meter import Meter, Step
 from trimtab.training.watching.utilization import flops_per_token
 from trimtab.training.watching.writers import writers
 
@@ -84,3 +87,17 @@ def test_flops_of_a_token_are_those_of_its_matrices(tiny):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(input_ids=torch.zeros(1, length, dtype=torch.int64), use_cache=False)
     assert flops_per_token(model, length) == pytest.approx(3 * counter.get_total_flops() / length, rel=0.01)
+
+
+def test_a_writer_that_fails_is_told_once_and_dropped(make_job):
+    class Broken:
+        def write(self, step, figures):
+            raise OSError("no space left")
+
+    told, broken = [], Broken()
+    meter = Meter(make_job(), Ranks(), torch.nn.Linear(1, 1), [broken], told.append)
+    for number in (1, 2):
+        meter.step(Step(number=number, seconds=1.0, learning_rate=0.1, gradient_norm=1.0), 2.0)
+    warnings = [event for event in told if event["kind"] == "warning"]
+    assert len(warnings) == 1
+    assert "Broken: no space left" in warnings[0]["message"]

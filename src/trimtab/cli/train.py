@@ -106,7 +106,7 @@ def train(
     laid_out = _laid_out(wanted, most, layout)
     if emit is not None:
         _refuse_with_emit({"--fresh": fresh, "--output": output, "--on": on, "--json": as_json})
-        given = {
+        given: dict[str, object] = {
             "--processes": processes,
             "--layout": layout,
             "--hang-seconds": hang_seconds if hang_seconds != HANG_SECONDS else None,

@@ -156,18 +156,18 @@ class Trainer:
 
     def _optimizer(self, layout: Layout) -> OptimizerName:
         """The recipe's, or for `auto` the one that this run began with: its state lies in the checkpoints."""
-        chosen = self._recipe.training.optimizer
-        if chosen != "auto":
-            return chosen
+        wanted = self._recipe.training.optimizer
+        if wanted != "auto":
+            return wanted
         # Muon trains better, and needs whole matrices on every rank.
-        chosen = self._workspace.step("optimizer", OptimizerName, lambda: "muon" if layout.whole else "adamw")
-        if chosen == "muon" and not layout.whole:
+        begun = self._workspace.step("optimizer", str, lambda: "muon" if layout.whole else "adamw")
+        if begun == "muon" and not layout.whole:
             raise UsageError(
                 f"this run was begun with Muon, which needs whole matrices, and {layout} cuts them or their state.",
                 where="training.optimizer",
                 remedy="Go on under data and context alone, or begin anew with --fresh.",
             )
-        return chosen
+        return "muon" if begun == "muon" else "adamw"
 
     def measure(self, job: TrainJob) -> Rate:
         """How fast a job is, from a few steps of it."""

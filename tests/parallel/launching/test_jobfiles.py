@@ -136,3 +136,24 @@ def test_the_slurm_script_runs_as_it_is_and_ends_as_a_local_run(folder):
     assert local.returncode == 0, local.stderr
     result = json.loads((folder / "tiny-run" / "results" / "baseline.json").read_text())["trained"]
     assert result["curve"] == json.loads(local.stdout)["training"]["curve"]
+
+
+def test_a_job_file_trains_as_the_command_would_have(folder):
+    flags = ("--layout", "data=2,tensor=2", "--keep", "5", "--keep-best", "--log", "figures.jsonl")
+    printed = command("train", "recipe.yaml", *flags, "--emit", "slurm", folder=folder)
+    assert printed.returncode == 0, printed.stderr
+    assert "--nproc-per-node=4" in printed.stdout
+    assert "--shutdown-timeout=110" in printed.stdout
+    asked = "recipe.yaml --layout data=2,tensor=2 --keep 5 --keep-best --log figures.jsonl"
+    assert asked in printed.stdout
+    refused = command("train", "recipe.yaml", "--fresh", "--emit", "slurm", "--processes", "2", folder=folder)
+    assert refused.returncode == 2
+    assert "--fresh" in refused.stderr
+
+
+def test_a_pods_recipe_lies_where_its_relative_paths_are_meant_from():
+    *_, job = yaml.safe_load_all(kubernetes(JOB, recipe_text="version: 1\n", image="i:1", claim="c"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert "/trimtab/tiny.yaml" in container["command"]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "recipe"]
+    assert (mount["mountPath"], mount["subPath"]) == ("/trimtab/tiny.yaml", "recipe.yaml")

@@ -1,7 +1,9 @@
 """Who hangs, from beats alone. Real stopped processes are in test_failures.py."""
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +114,21 @@ def test_a_pulse_tells_where_its_process_is(tmp_path):
         "training",
         17,
     )
+
+
+def test_a_full_disk_does_not_make_a_rank_seem_dead(tmp_path, monkeypatch):
+    pulse = Pulse(tmp_path, 0)
+    pulse.at("training", 17)
+    pulse.beat()
+    full = OSError(errno.ENOSPC, "no space left")
+
+    def no_room(*_):
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", no_room)
+        with pytest.raises(OSError, match="no space"):
+            pulse.beat()
+        pulse._touch()
+    found = read_beat(tmp_path, 0)
+    assert (found.count, found.step) == (2, 17)

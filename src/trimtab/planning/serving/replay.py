@@ -23,6 +23,8 @@ MOST_REQUESTS, FEWEST_REQUESTS, MOST_TOKENS = 4000, 200, 80_000
 WARM_UP = 0.1
 # More workers than these behave like these, each with its share of the traffic.
 MOST_WORKERS = 8
+# A client that is refused comes back after as long as the service asks for at least (Retry-After).
+RETRY_SECONDS = 1.0
 
 
 class Batching(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +195,8 @@ class _Service:
             heapq.heappush(self._arrivals, moment + self._gap())
         if sum(worker.held for worker in self._workers) >= self._places:
             self.refused += 1
+            if not self._rate:
+                heapq.heappush(self._arrivals, moment + RETRY_SECONDS)
             return
         number = min(range(len(self._workers)), key=lambda i: self._workers[i].held)
         worker = self._workers[number]
