@@ -91,7 +91,7 @@ def test_flops_of_a_token_are_those_of_its_matrices(tiny):
 
 def test_a_writer_that_fails_is_told_once_and_dropped(make_job):
     class Broken:
-        def write(self, step, figures):
+        def write(self, *_):
             raise OSError("no space left")
 
     told, broken = [], Broken()
