@@ -84,3 +84,12 @@ def test_sharded_ranks_that_would_take_unequal_steps_are_refused(pair, make_job)
     job = make_job(**ADAMW, batch=3, layout=parse_layout("shard=2,micro_batch=1"))
     with pytest.raises(UsageError, match="3 sequences do not divide over 2 shares"):
         run(pair, job)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["data=2", "shard=2,reshard=on,recompute=full"])
+def test_compiled_layers_train_as_they_are_written(pair, make_job, here, tmp_path, layout):
+    alone = here(make_job(**ADAMW, output=str(tmp_path / "one")))
+    job = make_job(**ADAMW, output=str(tmp_path / "two"), compile=True, layout=parse_layout(layout))
+    together = run(pair, job)
+    assert together.loss == pytest.approx(alone.loss, rel=1e-4)

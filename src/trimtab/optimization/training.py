@@ -145,6 +145,7 @@ class Trainer:
             batch=training.batch,
             sequence_length=training.sequence_length,
             precision=training.precision,
+            compile=training.compile,
             seed=training.seed,
             start_sequence=start_sequence,
             resume=True,

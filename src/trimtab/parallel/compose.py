@@ -20,6 +20,7 @@ from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.mesh import Grid, build_grid
 from trimtab.parallel.ranks import Ranks
 from trimtab.parallel.strategies.batch_norm import share_statistics
+from trimtab.parallel.strategies.blocks import blocks_of
 from trimtab.parallel.strategies.context import share_sequences
 from trimtab.parallel.strategies.parts import make_parts
 from trimtab.parallel.strategies.pipeline import Pipeline
@@ -41,11 +42,13 @@ def parallelize(
     ranks: Ranks | None = None,
     sample: torch.Tensor | None = None,
     autocast: torch.dtype | None = None,
+    compiled: bool = False,
 ) -> Distributed:
     """Lay `model`, equal on all ranks and used up by this, over the processes. All of them must call it.
 
     `ranks` default: torch's process group, or this process alone. A pipeline of a Sequential needs a
-    `sample` of its inputs. `autocast` computes in another type while the module is in training mode.
+    `sample` of its inputs. `autocast` computes in another type while the module is in training mode. `compiled`:
+    torch compiles every block by itself, once for all that are alike.
     Raises `UsageError` where this model cannot be laid out so.
     """
     grid = build_grid(layout, ranks or current_ranks())
@@ -55,7 +58,7 @@ def parallelize(
             where="parallel",
             remedy="Start as many as the layout has.",
         )
-    return lay_out(model, grid, sample=sample, autocast=autocast)
+    return lay_out(model, grid, sample=sample, autocast=autocast, compiled=compiled)
 
 
 def current_ranks() -> Ranks:
@@ -71,6 +74,7 @@ def lay_out(
     *,
     sample: torch.Tensor | None = None,
     autocast: torch.dtype | None = None,
+    compiled: bool = False,
 ) -> Distributed:
     """`parallelize` on a grid that is there already."""
     layout = grid.layout
@@ -88,6 +92,9 @@ def lay_out(
             unsummed |= {name for name, parameter in _named(stage) if parameter in partial_ones}
         share_statistics(stage, grid)
         recompute_activations(stage, layout.recompute)
+        if compiled:
+            for block in blocks_of(stage):
+                block.compile()
         if autocast is not None:
             stage.forward = partial(_autocast, stage, stage.forward, grid.ranks.device.type, autocast)
         if layout.shard > 1:

@@ -126,7 +126,9 @@ class Architecture(_Part):
 
 
 class Training(_Part):
-    """How a model is trained. `time` is turned into tokens by measuring the first steps; `tokens` is exact."""
+    """How a model is trained. `time` is turned into tokens by measuring the first steps; `tokens` is exact. `compile`
+    has torch compile every layer, which takes a while once.
+    """
 
     time: Duration | None = None
     tokens: Count | None = None
@@ -135,6 +137,7 @@ class Training(_Part):
     sequence_length: int = Field(default=256, ge=8, le=1 << 20)
     batch: int = Field(default=8, ge=1, le=1 << 16)
     precision: Literal["auto", "float32", "bf16"] = "auto"
+    compile: bool = False
     seed: int = Field(default=0, ge=0, lt=1 << 31)
 
     @model_validator(mode="after")

@@ -44,6 +44,7 @@ class Setup:
             job.layout_for(ranks.world),
             ranks=ranks,
             autocast=torch.bfloat16 if self.precision == "bf16" else None,
+            compiled=job.compile,
         )
         grid = self.distributed.grid
         if grid.layout.pipeline > 1:

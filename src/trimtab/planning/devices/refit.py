@@ -12,7 +12,7 @@ from statistics import fmean, median
 
 import msgspec
 
-from trimtab.spec.profile import Comparison, Profile
+from trimtab.spec.profile import Comparison, Profile, Quantity
 
 # Below this many runs the median is one run's accident.
 FEWEST_RUNS = 3
@@ -34,8 +34,9 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
 def fitness(profile: Profile) -> list[Fitness]:
     """By quantity; what has never been compared is left out."""
     found = []
-    for quantity in ("step_seconds", "peak_memory_bytes"):
-        rows = [row for row in profile.comparisons if row.quantity == quantity]
+    quantities: tuple[Quantity, ...] = ("step_seconds", "peak_memory_bytes")
+    for quantity in quantities:
+        rows = _rows(profile, quantity)
         if rows:
             errors = [abs(row.predicted / row.measured - 1) for row in rows]
             found.append(
@@ -73,10 +74,25 @@ def refitted(profile: Profile) -> Profile:
         step_seconds=profile.step_seconds * slower,
         memory_factor=profile.memory_factor * larger,
         comparisons=tuple(
-            change(row, predicted=row.predicted * factors.get(row.quantity, 1.0))
+            change(row, predicted=_corrected(row, profile, factors.get(row.quantity, 1.0)))
             for row in profile.comparisons
         ),
     )
+
+
+def _corrected(row: Comparison, profile: Profile, factor: float) -> float:
+    fixed = profile.process_bytes if row.quantity == "peak_memory_bytes" else 0
+    return fixed + (row.predicted - fixed) * factor
+
+
+def _rows(profile: Profile, quantity: Quantity) -> list[Comparison]:
+    """Of memory, what the process holds before it does anything is measured, and no prediction."""
+    fixed = profile.process_bytes if quantity == "peak_memory_bytes" else 0
+    return [
+        msgspec.structs.replace(row, predicted=row.predicted - fixed, measured=row.measured - fixed)
+        for row in profile.comparisons
+        if row.quantity == quantity and min(row.predicted, row.measured) > fixed
+    ]
 
 
 def _factor(rows: Sequence[Comparison]) -> float:

@@ -147,6 +147,9 @@ def _data(
     parameters = _parameters(job, layout, layers)
     reduce = all_gather(GRADIENT_BYTES[job.precision] * parameters, ranks, link)
     gather = reduce if not layout.zero else all_gather(job.compute_bytes * parameters, ranks, link)
+    if layout.zero and software == "torch":
+        # Ours lets DDP sum gradients whole, and then exchanges 32-bit weights.
+        reduce, gather = 2 * reduce, all_gather(4.0 * parameters, ranks, link)
     overlap = job.machine.overlap if software != "classic" else 0.0
     # The last micro-batch's backward pass hides it, save for the bucket that is ready last.
     behind = layers[0] * (layer.backward + layer.recompute)
