@@ -209,3 +209,14 @@ def test_a_full_disk_at_the_end_names_the_last_good_one(make_job, here, tmp_path
         here(job, wants_stop=Limit(folder, 6, 6, stop_at=6))
     assert checkpoint.steps(folder) == [4, 5]
     checkpoint.check(folder / "step-5")
+
+
+def test_precision_is_chosen_once_a_run(make_job, here, tmp_path, monkeypatch):
+    """A machine that is busy, or another one, must not change it in the middle."""
+    job = make_job(checkpoints=str(tmp_path / "c"), checkpoint_seconds=0.0, precision="auto")
+    monkeypatch.setattr("trimtab.training.precision._gain", lambda _: 1.0)
+    assert here(job).precision == "float32"
+    monkeypatch.setattr("trimtab.training.precision._gain", lambda _: 100.0)
+    assert here(msgspec.structs.replace(job, resume=True)).precision == "float32"
+    again = msgspec.structs.replace(job, checkpoints=str(tmp_path / "d"))
+    assert here(again).precision == "bf16"

@@ -44,8 +44,8 @@ def optimize(
             return workspace.verdict
         report(Event(stage="prepare the data", fraction=0.0))
         data = prepare_data(recipe, workspace, model)
-        recipe = lay_out(recipe, workspace, data, model, store.home, report)
-        with Trainer(recipe, workspace, data, home=store.home) as trainer:
+        laid_out = lay_out(recipe, workspace, data, model, store.home, report)
+        with Trainer(laid_out, workspace, data, home=store.home) as trainer:
             baseline = take_baseline(recipe, workspace, data, model, trainer, report)
             search = look(recipe, workspace, store, baseline, data, trainer, began, report)
         measured = measure_all(recipe, workspace, store, rows(recipe, baseline, search), data, report)

@@ -19,6 +19,7 @@ from trimtab.spec.errors import IntegrityError, UsageError
 from trimtab.training import snapshot
 from trimtab.training.job import Point
 from trimtab.training.origin import Origin
+from trimtab.training.precision import PrecisionName
 from trimtab.training.storage import METADATA, Catalogue
 
 PROGRESS = "progress.json"
@@ -29,7 +30,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How far a run is. `step` steps are done; the sums are of time, and of the loss over all ranks since
     the last point of the curve.
 
-    `validation_loss` is of this very step, None if it was not measured at it.
+    `validation_loss` is of this very step, None if it was not measured at it. `precision` is what `auto` came to.
     """
 
     origin: Origin
@@ -41,6 +42,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     loss_steps: int = 0
     curve: tuple[Point, ...] = ()
     validation_loss: float | None = None
+    precision: PrecisionName | None = None
 
 
 def folder_of(folder: Path, step: int) -> Path:
@@ -58,6 +60,16 @@ def progress_of(path: Path) -> Progress:
         return msgspec.json.decode((path / PROGRESS).read_bytes(), type=Progress)
     except (OSError, msgspec.MsgspecError) as error:
         raise _torn(path, f"{PROGRESS} cannot be read") from error
+
+
+def begun_precision(folder: Path) -> PrecisionName | None:
+    """What a run that is to go on from here has computed in; None without a checkpoint that says so."""
+    for step in reversed(steps(folder)):
+        try:
+            return progress_of(folder_of(folder, step)).precision
+        except IntegrityError:
+            continue
+    return None
 
 
 def check(path: Path, *, rank: int = 0, world: int = 1) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import torch
 
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import TrimtabError
-from trimtab.training.checkpoint import Progress
+from trimtab.training.checkpoint import Progress, begun_precision
 from trimtab.training.job import Point, TrainJob, TrainResult
 from trimtab.training.keeping import Keeper
 from trimtab.training.offence import stop_at
@@ -60,12 +61,19 @@ def train(
         return run.result(stopped=stopped)
 
 
+def _as_begun(job: TrainJob) -> TrainJob:
+    """`auto` is timed once a run: a busy moment, or another machine, must not change it in the middle."""
+    if job.precision != "auto" or not job.resume or job.checkpoints is None:
+        return job
+    return msgspec.structs.replace(job, precision=begun_precision(Path(job.checkpoints)) or "auto")
+
+
 class Run:
     """One run's state: what `Setup` made, how far it is, and the curve so far."""
 
     def __init__(self, job: TrainJob, ranks: Ranks, report: Callable[[dict[str, Any]], None]) -> None:
         self._job, self._ranks = job, ranks
-        self._setup = Setup(job, ranks)
+        self._setup = Setup(_as_begun(job), ranks)
         self._loader, self.export = self._setup.loader, self._setup.save
         chosen = writers(job.watching, Path(job.output).name) if ranks.first else []
         self._meter = Meter(job, ranks, self._setup.model, chosen, report)
@@ -188,6 +196,7 @@ class Run:
             loss_steps=self._loss_steps,
             curve=tuple(self._curve),
             validation_loss=point.validation_loss if point and point.tokens == self.tokens else None,
+            precision=self._setup.precision,
         )
 
     def result(self, *, stopped: bool) -> TrainResult:
