@@ -155,13 +155,16 @@ def test_a_calibrated_machine_chooses_by_trial_and_keeps_what_was_predicted(star
     assert "finding out took" in err
     (run,) = (tmp_path / "home" / "runs").iterdir()
     choice = json.loads((run / "results" / "layout.json").read_text())
-    tried = {trial["layout"]["data"]: trial for trial in choice["trials"]}
+    tried: dict[int, list[dict]] = {}
+    for trial in choice["trials"]:
+        tried.setdefault(trial["layout"]["data"], []).append(trial)
     assert set(tried) == {1, 2}
-    fastest = min(tried.values(), key=lambda trial: trial["step_seconds"])
-    assert choice["layout"] == fastest["layout"]
+    # The two that there are, each twice.
+    means = {data: sum(t["step_seconds"] for t in trials) / 2 for data, trials in tried.items()}
+    assert choice["layout"]["data"] == min(means, key=means.get)
     # One process has a prediction of its own only where one process was measured.
-    assert tried[1]["predicted_seconds"] is None
-    assert tried[2]["predicted_seconds"] > 0
+    assert tried[1][0]["predicted_seconds"] is None
+    assert tried[2][0]["predicted_seconds"] > 0
     kept = load_profile(path).comparisons
     assert {(row.layout, row.quantity) for row in kept} >= {
         ("data=2,micro_batch=2", "step_seconds"),

@@ -96,12 +96,15 @@ class WaveRounds:
         return tuple(found)
 
     def slowdowns(self) -> tuple[float, ...]:
-        """Time per token of each wave and round ÷ the wave's median: 1 where the machine was always the same."""
+        """Time per token of each wave and round ÷ the wave's median: 1 where the machine was always the same. A wave whose
+        tokens came at once says nothing.
+        """
         return tuple(
             tpot / median
             for rounds in self._seen.values()
             for median in [float(np.median([tpot for _, tpot in rounds]))]
             for _, tpot in rounds
+            if median > 0
         )
 
     def _job(self, size: Size, place: int) -> Job:

@@ -77,7 +77,9 @@ def _shared(job: Job, layout: Layout, replicas: int) -> Iterator[Layout]:
     if replicas == 1:
         yield layout
         return
-    for zero in (0, 1, 2) if layout.pipeline == 1 else (0, 1):
+    # Our own training, which a measured machine is for, does not share gradients that way.
+    most = 2 if layout.pipeline == 1 and not job.machine.measured else 1
+    for zero in range(most + 1):
         yield replace(layout, data=replicas, zero=zero)
     local = max(1, job.machine.per_node // (layout.tensor * layout.context))
     for shard in {replicas, local}:
