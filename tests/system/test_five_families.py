@@ -46,7 +46,7 @@ def _folder(parent: Path, family: str) -> Path:
     if family != "gpt2":
         size |= {"intermediate_size": 160, "num_key_value_heads": 2, "max_position_embeddings": 256}
     config = kind(**size, **own, initializer_range=0.15, bos_token_id=0, eos_token_id=0)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer = _tokenizer(folder)
     for seed in range(20):
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
@@ -55,6 +55,11 @@ def _folder(parent: Path, family: str) -> Path:
             model.save_pretrained(folder)
             return folder
     raise AssertionError("no draw of weights gives answers that can be compared")
+
+
+def _tokenizer(folder: Path):
+    """As tokenizer.json says. AutoTokenizer would split words as the family's own tokenizer does, which this is not."""
+    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -119,12 +124,13 @@ def test_optimized_and_served_from_an_empty_home(family: str, tmp_path: Path) ->
     assert verdict["feasible"]
     assert verdict["winner"]["name"] == family
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer = _tokenizer(folder)
     with _served(home, f"{folder}/") as client:
         for prompt in PROMPTS:
             got = client.completions.create(model=family, prompt=prompt, max_tokens=ANSWER, temperature=0)
             expected = tokenizer.decode(_greedy(model, tokenizer, prompt), skip_special_tokens=True)
-            assert got.choices[0].text.startswith(expected)
+            # The last token may be the first bytes of a letter that another token completes.
+            assert got.choices[0].text.startswith(expected.rstrip("\N{REPLACEMENT CHARACTER}"))
     with _served(home, family) as client:
         got = client.completions.create(model=family, prompt=PROMPTS[0], max_tokens=ANSWER, temperature=0)
         assert got.usage.completion_tokens >= 1

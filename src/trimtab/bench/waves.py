@@ -96,8 +96,8 @@ class WaveRounds:
         return tuple(found)
 
     def slowdowns(self) -> tuple[float, ...]:
-        """Time per token of each wave and round ÷ the wave's median: 1 where the machine was always the same. A wave whose
-        tokens came at once says nothing.
+        """Time per token of each wave and round ÷ the wave's median: 1 where the machine was always the same. A wave
+        whose tokens came at once says nothing.
         """
         return tuple(
             tpot / median
