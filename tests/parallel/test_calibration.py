@@ -38,6 +38,7 @@ def brief(monkeypatch):
     monkeypatch.setattr(calibration, "_COPY_BYTES", 1 << 16)
 
 
+@pytest.mark.slow
 def test_one_rank_measures_alone(brief):
     news = []
     found = msgspec.convert(calibration.run({}, Ranks(), news.append, lambda: False), Calibrated)
