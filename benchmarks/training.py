@@ -1,7 +1,7 @@
 """Step time of Trimtab's loop against a bare torch loop, Accelerate and Lightning Fabric: 2 processes over gloo.
 
     pip install accelerate lightning-fabric          # beside trimtab[torch]
-    python benchmarks/training.py                    # about 10 minutes on 2 idle cores
+    python benchmarks/training.py                    # about 8 minutes on 2 idle cores
 
 All sides train the same model on the same batches in the same two processes, one after the other in every round,
 in an order that changes. The bare loop runs twice: its ratio to itself is the noise. Ours does all that a user's
@@ -232,8 +232,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=6, help="of each side in each round")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=2, help="of each side in each round")
     parser.add_argument("--try", dest="trial", action="store_true", help="a short run that writes no results")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

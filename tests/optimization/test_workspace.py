@@ -104,3 +104,11 @@ def test_training_may_go_on_on_another_machine_and_figures_of_speed_may_not(tmp_
         move(processor=processor)
         with Workspace(recipe, tmp_path / "anywhere", tmp_path, anywhere=True):
             pass
+
+
+def test_what_was_trained_anywhere_is_optimized_where_it_is(tmp_path: Path) -> None:
+    recipe, folder = Recipe.parse(RECIPE), tmp_path / "run"
+    with Workspace(recipe, folder, tmp_path, anywhere=True) as workspace:
+        workspace.step("it", int, lambda: 1)
+    with Workspace(recipe, folder, tmp_path) as workspace:
+        assert workspace.step("it", int, lambda: 2) == 1

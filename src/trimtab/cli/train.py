@@ -10,14 +10,14 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 import typer
 
 from trimtab.cli.console import emit_json, say, stages
-from trimtab.cli.job_file import job_file
+from trimtab.cli.job_file import Cluster, job_file, refuse_flags
 from trimtab.spec.errors import UsageError
 from trimtab.spec.units import format_count, format_duration
 
@@ -94,20 +94,18 @@ def train(
     Ctrl-C saves a checkpoint; the same command goes on from it.
     """
     from trimtab.optimization.training import RunOptions
-    from trimtab.optimization.workspace import Workspace
     from trimtab.parallel.launching.choice import Launch
     from trimtab.parallel.launching.start import under_torchrun
     from trimtab.spec.recipe import Recipe
-    from trimtab.store.home import home
     from trimtab.training.job import Watching
 
     wanted = Recipe.load(recipe)
     least, most = _range(processes)
     laid_out = _laid_out(wanted, most, layout)
     if emit is not None:
-        _refuse_with_emit({"--fresh": fresh, "--output": output, "--on": on, "--json": as_json})
-        given: dict[str, object] = {
-            "--processes": processes,
+        refuse_flags({"--fresh": fresh, "--output": output, "--on": on, "--json": as_json})
+        flags: dict[str, object] = {
+            "--processes": most,
             "--layout": layout,
             "--hang-seconds": hang_seconds if hang_seconds != HANG_SECONDS else None,
             "--keep": keep if keep != KEEP else None,
@@ -118,24 +116,36 @@ def train(
             "--mlflow": mlflow,
             "--profile": profile,
         }
-        text = job_file(
-            emit,
-            recipe,
-            laid_out,
-            processes=most,
-            arguments=list(_words(given)),
-            nodes=nodes,
-            gpus=gpus,
-            cores=cores,
-            restarts=3 if restarts is None else restarts,
-            image=image,
-            claim=claim,
+        attempts = 3 if restarts is None else restarts
+        cluster = Cluster(
+            kind=emit, nodes=nodes, gpus=gpus, cores=cores, restarts=attempts, image=image, claim=claim
         )
-        print(text, end="")
+        print(job_file(cluster, recipe, laid_out, processes=most, flags=flags), end="")
         return
     where = on or ("torchrun" if under_torchrun() else "local")
     if where == "torchrun" and _followed(hang_seconds):
         return
+    launch = Launch(on=where, restarts=restarts or 0, least=least, hang_seconds=hang_seconds)
+    watching = Watching(log=_absolute(log), tensorboard=_absolute(tensorboard), mlflow=mlflow)
+    options = RunOptions(keep=keep, keep_best=keep_best, accept_changes=accept_changes, watching=watching)
+    folder, result = _run(wanted, laid_out, output, launch, options, fresh=fresh, profile=profile)
+    _show(folder, result, as_json)
+
+
+def _run(
+    wanted: Recipe,
+    laid_out: Recipe,
+    output: Path | None,
+    launch: Launch,
+    options: RunOptions,
+    *,
+    fresh: bool,
+    profile: bool,
+) -> tuple[Path, Training]:
+    """In the recipe's run folder, or in `output`."""
+    from trimtab.optimization.workspace import Workspace
+    from trimtab.store.home import home
+
     # Schedulers end a job with SIGTERM; it means what Ctrl-C means.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A folder that was named may lie on storage that other machines see, where a scheduler moves the run.
@@ -143,40 +153,14 @@ def train(
         if fresh and not _started_again():
             _start_over(workspace)
         traces = workspace.folder / "profile"
-        options = RunOptions(
-            keep=keep,
-            keep_best=keep_best,
-            accept_changes=accept_changes,
-            watching=Watching(
-                log=_absolute(log),
-                tensorboard=_absolute(tensorboard),
-                mlflow=mlflow,
-                profile=str(traces) if profile else None,
-            ),
-        )
-        launch = Launch(on=where, restarts=restarts or 0, least=least, hang_seconds=hang_seconds)
+        if profile:
+            watching = msgspec.structs.replace(options.watching, profile=str(traces))
+            options = msgspec.structs.replace(options, watching=watching)
         with stages() as on_event:
-            folder, result = _train(_as_started(laid_out, where), workspace, launch, options, on_event)
+            done = _train(_as_started(laid_out, launch.on), workspace, launch, options, on_event)
     if profile:
         say(f"traces are in {traces}")
-    _show(folder, result, as_json)
-
-
-def _words(given: dict[str, object]) -> Iterator[str]:
-    """Flags as they are written on a command line; what is None or off is left out."""
-    for flag, value in given.items():
-        if value is True:
-            yield flag
-        elif value is not None and value is not False:
-            yield from (flag, str(value))
-
-
-def _refuse_with_emit(given: dict[str, object]) -> None:
-    """What a job file decides itself, or would do again every time it is requeued."""
-    for flag in _words(given):
-        raise UsageError(
-            f"{flag} has no place in a job file.", where=flag, remedy="Leave it out with --emit."
-        )
+    return done
 
 
 def _show(folder: Path, result: Training, as_json: bool) -> None:

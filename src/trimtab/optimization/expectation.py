@@ -16,6 +16,7 @@ from trimtab.planning.training.job import Job, Precision
 from trimtab.planning.training.plan import Plan, Scorer
 from trimtab.spec.clock import now
 from trimtab.spec.errors import TrimtabError
+from trimtab.spec.hardware import this_machine
 from trimtab.spec.layout import Layout
 from trimtab.spec.profile import Comparison, Profile, Quantity, load_profile
 from trimtab.store.profiles import append_comparisons, machine_profile_path
@@ -25,9 +26,10 @@ _PRECISIONS: Mapping[str, Precision] = {"float32": "fp32", "bf16": "mixed"}
 
 
 def calibration(home: Path) -> Profile | None:
-    """What was measured of this machine, if it was."""
+    """What was measured of this machine, if it was; a home on shared storage may hold another's."""
     path = machine_profile_path(home)
-    return load_profile(path) if path.exists() else None
+    profile = load_profile(path) if path.exists() else None
+    return profile if profile and profile.hardware.kind == this_machine().kind else None
 
 
 def planning_job(job: TrainJob, profile: Profile, *, devices: int, precision: str) -> Job:
@@ -46,12 +48,13 @@ def planning_job(job: TrainJob, profile: Profile, *, devices: int, precision: st
 
 
 def expect(job: TrainJob, profile: Profile, *, precision: str) -> Plan | None:
-    """None for what the planner does not know: distillation, other models, another number of ranks than measured.
+    """None for what the planner does not know: distillation, compiled layers, other models, another number of ranks
+    than measured.
 
     Ranks of a CPU share its cores, so rates hold for the number of ranks that they were measured with.
     """
     layout = job.layout_for(profile.per_node)
-    if job.teacher is not None or layout.world != profile.per_node:
+    if job.teacher is not None or job.compile or layout.world != profile.per_node:
         return None
     try:
         planner = Scorer(planning_job(job, profile, devices=layout.world, precision=precision))

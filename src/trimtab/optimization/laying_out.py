@@ -20,7 +20,7 @@ from trimtab.optimization.training import Trainer, layout_of
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
 from trimtab.planning.devices.profiles import is_faster_in_16_bits
 from trimtab.planning.training.advisor import plan_training
-from trimtab.spec.errors import TrimtabError, UsageError
+from trimtab.spec.errors import TrimtabError
 from trimtab.spec.layout import Layout
 from trimtab.spec.profile import Profile
 from trimtab.spec.recipe import Recipe
@@ -85,6 +85,7 @@ def _choose(
 ) -> Choice:
     began = time.monotonic()
     trials: dict[Layout, list[Trial]] = {}
+    faults: list[TrimtabError] = []
     layouts = candidates(_job(recipe, workspace, data, model, layout_of(recipe)), profile)
 
     def try_out(layout: Layout, fraction: float) -> None:
@@ -96,6 +97,7 @@ def _choose(
                 rate = trainer.measure(job)
         except TrimtabError as error:
             # What the planner could not know, memory that was not there: the others are tried all the same.
+            faults.append(error)
             on_event(Event(stage=STAGE, fraction=0.0, warning=f"{layout}: {error.message}"))
             return
         plan = expect(job, profile, precision=rate.precision)
@@ -110,9 +112,7 @@ def _choose(
     for number, layout in enumerate(reversed(first) if len(first) > 1 else ()):
         try_out(layout, (len(layouts) + number) / (len(layouts) + FINALISTS))
     if not trials:
-        raise UsageError(
-            "no layout could be run.", where="parallel", remedy="Name one, such as parallel: {data: 1}."
-        )
+        raise faults[0]
     best = min(first, key=lambda layout: fmean(trial.step_seconds for trial in trials[layout]))
     told = tuple(trial for runs in trials.values() for trial in runs)
     return Choice(layout=best, trials=told, seconds=time.monotonic() - began)
@@ -142,13 +142,11 @@ def candidates(job: TrainJob, profile: Profile) -> list[Layout]:
         plans = plan_training(planning_job(job, profile, devices=devices, precision=precision)).layouts
     except TrimtabError:
         plans = []
-    # A teacher needs whole sequences, and gradients are shared over `data` in plans alone.
+    # A teacher needs whole sequences.
     possible = [
         plan.layout
         for plan in plans
-        if plan.layout.context == 1
-        and plan.layout.zero < 2
-        and (job.optimizer != "muon" or plan.layout.whole)
+        if plan.layout.context == 1 and (job.optimizer != "muon" or plan.layout.whole)
     ]
     known = {_strategy(layout) for layout in named}
     for layout in possible:

@@ -44,7 +44,8 @@ def optimize(
             return workspace.verdict
         report(Event(stage="prepare the data", fraction=0.0))
         data = prepare_data(recipe, workspace, model)
-        laid_out = lay_out(recipe, workspace, data, model, store.home, report)
+        trains = model is None or recipe.search.distill_tokens != 0
+        laid_out = lay_out(recipe, workspace, data, model, store.home, report) if trains else recipe
         with Trainer(laid_out, workspace, data, home=store.home) as trainer:
             baseline = take_baseline(recipe, workspace, data, model, trainer, report)
             search = look(recipe, workspace, store, baseline, data, trainer, began, report)

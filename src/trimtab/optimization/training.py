@@ -17,7 +17,7 @@ from trimtab.optimization.expectation import calibration, expect, remember
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
 from trimtab.parallel.launching.choice import Launch
 from trimtab.parallel.launching.start import RankGroup, start
-from trimtab.spec.errors import UsageError
+from trimtab.spec.errors import TrimtabError, UsageError
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 from trimtab.spec.recipe import Recipe
@@ -87,8 +87,10 @@ class Trainer:
         home: Path | None = None,
     ) -> None:
         """With a `home`, what its calibration made the planner expect is kept beside what was measured."""
-        self._recipe, self._workspace, self._data, self._home = recipe, workspace, data, home
+        self._recipe, self._workspace, self._data = recipe, workspace, data
         self._launch, self._options = launch or Launch(), options or RunOptions()
+        # A calibration describes this machine alone.
+        self._home = home if self._launch.on == "local" else None
         self._group: RankGroup | None = None
         self._jobs = 0
 
@@ -189,8 +191,10 @@ class Trainer:
         result = msgspec.convert(answer, TrainResult)
         if result.stopped:
             raise KeyboardInterrupt
-        step_seconds = result.seconds / result.steps
         peak = result.peak_memory_bytes if fresh else None
+        predicted = None
+        if result.step_seconds is not None:
+            predicted = self._compare(job, result.precision, result.step_seconds, peak, on_event)
         return Training(
             tokens=result.tokens,
             seconds=result.seconds,
@@ -199,8 +203,8 @@ class Trainer:
             next_sequence=result.next_sequence,
             precision=result.precision,
             optimizer=job.optimizer,
-            step_seconds=step_seconds,
-            predicted_step_seconds=self._compare(job, result.precision, step_seconds, peak),
+            step_seconds=result.step_seconds,
+            predicted_step_seconds=predicted,
         )
 
     def _take_job(self) -> bool:
@@ -209,17 +213,34 @@ class Trainer:
         return self._jobs == 1
 
     def _compare(
-        self, job: TrainJob, precision: str, step_seconds: float, peak_memory_bytes: int | None
+        self,
+        job: TrainJob,
+        precision: str,
+        step_seconds: float,
+        peak_memory_bytes: int | None,
+        on_event: OnEvent = lambda _: None,
     ) -> float | None:
         """The predicted seconds of a step, kept beside the measured ones. A process that has done other jobs before
-        says nothing of the memory of this one.
+        says nothing of the memory of this one. What was trained is not lost over a note that cannot be kept.
         """
-        profile = calibration(self._home) if self._home else None
-        plan = expect(job, profile, precision=precision) if profile else None
-        if self._home is None or plan is None:
+        if self._home is None:
             return None
-        remember(self._home, job.model, plan, step_seconds=step_seconds, peak_memory_bytes=peak_memory_bytes)
-        return plan.step_seconds
+        try:
+            profile = calibration(self._home)
+            plan = expect(job, profile, precision=precision) if profile else None
+            if plan is not None:
+                remember(
+                    self._home,
+                    job.model,
+                    plan,
+                    step_seconds=step_seconds,
+                    peak_memory_bytes=peak_memory_bytes,
+                )
+        except (OSError, TrimtabError) as error:
+            message = f"the prediction was not kept beside what was measured: {error}"
+            on_event(Event(stage="compare", fraction=0.0, warning=message))
+            return None
+        return plan.step_seconds if plan else None
 
     def length(self, model: Path) -> int:
         """Tokens to train a model for, as the recipe says; a time is turned into tokens once, and kept."""

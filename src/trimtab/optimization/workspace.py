@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -41,19 +41,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 OnEvent = Callable[[Event], None]
 
 
-def _identity(recipe: Recipe, *, anywhere: bool = False) -> str:
-    """Digest of what makes a run this one: the recipe, this version and, since speeds are of one machine, its kind.
-
-    `anywhere` leaves the machine out: training goes on where a scheduler puts it.
-    """
-    here = this_machine()
-    kind = None if anywhere else (here.system, here.processor, len(here.cores), here.bf16, here.accelerator)
-    return digest((recipe.digest(), __version__, kind))
-
-
 def run_folder(recipe: Recipe, home: Path) -> Path:
     """`$TRIMTAB_HOME/runs/NAME-DIGEST` of this recipe, this version and this machine."""
-    return home / "runs" / f"{recipe.name}-{_identity(recipe)[:12]}"
+    identity = digest((recipe.digest(), __version__, this_machine().kind))
+    return home / "runs" / f"{recipe.name}-{identity[:12]}"
 
 
 class Workspace:
@@ -76,20 +67,25 @@ class Workspace:
                 where=str(self.folder),
                 remedy="Wait for it, or stop it.",
             ) from error
-        self._claim(recipe, _identity(recipe, anywhere=anywhere))
-
-    def _claim(self, recipe: Recipe, identity: str) -> None:
-        """Another recipe's steps must never pass for this one's."""
-        path = self.folder / "identity"
-        if path.exists() and path.read_text(encoding="utf-8") != identity:
-            self._lock.close()
-            raise RefusedError(
-                "this folder holds a run of another recipe, version or machine.",
-                where=str(self.folder),
-                remedy="Give an --output of its own, or none.",
-            )
+        # Another recipe's steps must never pass for this one's, nor another machine's figures of speed.
+        claims = {"identity": digest((recipe.digest(), __version__))}
+        if not anywhere:
+            claims["machine"] = digest(this_machine().kind)
+        self._claim(claims)
         (self.folder / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
-        path.write_text(identity, encoding="utf-8")
+
+    def _claim(self, claims: Mapping[str, str]) -> None:
+        for name, claim in claims.items():
+            path = self.folder / name
+            if path.exists() and path.read_text(encoding="utf-8") != claim:
+                self._lock.close()
+                raise RefusedError(
+                    "this folder holds a run of another recipe, version or machine.",
+                    where=str(self.folder),
+                    remedy="Give an --output of its own, or none.",
+                )
+        for name, claim in claims.items():
+            (self.folder / name).write_text(claim, encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self

@@ -116,20 +116,12 @@ def _products(dtype: torch.dtype, ranks: Ranks) -> list[GemmSample]:
             with torch.inference_mode():
                 seconds = _timed(lambda left=left, right=right: left @ right, ranks)
             # The slowest rank's time, so that all go on or stop together.
-            seconds = float(_slowest(seconds, ranks))
+            seconds = ranks.largest(seconds)
             name = str(dtype).removeprefix("torch.")
             samples.append(GemmSample(dtype=name, m=_ROWS, n=outer, k=width, seconds=seconds))
             if seconds > _LONGEST_SECONDS:
                 return samples
     return samples
-
-
-def _slowest(seconds: float, ranks: Ranks) -> float:
-    if ranks.world == 1:
-        return seconds
-    value = torch.tensor(seconds, dtype=torch.float64)
-    dist.all_reduce(value, dist.ReduceOp.MAX)
-    return float(value)
 
 
 def _bandwidth(ranks: Ranks) -> float:

@@ -51,10 +51,10 @@ class Distributed:
         Returns this rank's part of the mean: over all ranks they add up to it.
         """
         counted = self.grid.context_index == self.grid.index("tensor") == self.grid.index("pipeline") == 0
-        number = torch.tensor(float(count if counted else 0), dtype=torch.float64)
-        total = self.grid.ranks.sum(number.to(self.grid.ranks.device)).item()
+        # Needed for the loss; the forward pass need not wait for the other ranks.
+        total = self.grid.ranks.start_sum(float(count if counted else 0))
         inputs, targets = self._stretch(inputs, targets)
-        loss = self.runner.backward(inputs, targets, lambda *pair: criterion(*pair) / total, self.averaged)
+        loss = self.runner.backward(inputs, targets, lambda *pair: criterion(*pair) / total(), self.averaged)
         self._finish_gradients()
         return loss / (self.grid.layout.tensor * self.grid.layout.pipeline)
 

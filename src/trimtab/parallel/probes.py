@@ -32,14 +32,16 @@ def samples(ranks: Ranks) -> Iterator[StepSample]:
         layouts += [Layout(shard=n, reshard=True), Layout(tensor=n), Layout(pipeline=n)]
     for layout in layouts:
         for layers in (n, 3 * n):
-            yield _sample(ranks, layout, layers=layers, hidden=max(32, _HEAD * n), length=16, batch=4 * n)
+            yield _sample(ranks, layout, layers=layers, hidden=max(32, _HEAD * n), heads=n, length=16)
     for hidden, length in ((128, 128), (256, 128), (256, 256), (512, 256)):
         for layers in (1, 2):
-            yield _sample(ranks, Layout(data=n), layers=layers, hidden=hidden, length=length, batch=4 * n)
+            yield _sample(
+                ranks, Layout(data=n), layers=layers, hidden=hidden, heads=hidden // 64, length=length
+            )
 
 
-def _sample(ranks: Ranks, layout: Layout, *, layers: int, hidden: int, length: int, batch: int) -> StepSample:
-    heads, vocabulary = max(ranks.world, hidden // 64), 64 * ranks.world
+def _sample(ranks: Ranks, layout: Layout, *, layers: int, hidden: int, heads: int, length: int) -> StepSample:
+    batch, vocabulary = 4 * ranks.world, 64 * ranks.world
     config = transformers.LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
@@ -85,9 +87,7 @@ def _step_seconds(model: Distributed, ranks: Ranks, vocabulary: int, length: int
         if ranks.device.type == "cuda":
             torch.cuda.synchronize(ranks.device)
         times.append(time.perf_counter() - began)
-    slowest = torch.zeros(ranks.world, dtype=torch.float64, device=ranks.device)
-    slowest[ranks.rank] = median(times[_WARM_UP:])
-    return float(ranks.sum(slowest).max())
+    return ranks.largest(median(times[_WARM_UP:]))
 
 
 def _loss(output: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:

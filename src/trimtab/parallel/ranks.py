@@ -6,6 +6,7 @@ A group of one needs no process group, so tasks run in-process in tests exactly 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +44,25 @@ class Ranks:
         if self.world > 1:
             dist.all_reduce(values, group=self.group)
         return values
+
+    def start_sum(self, value: float) -> Callable[[], float]:
+        """Begin the sum of a number over ranks, and go on; what is returned waits for it. Every rank must call it."""
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        work = dist.all_reduce(total, group=self.group, async_op=True) if self.world > 1 else None
+
+        def summed() -> float:
+            if work is not None:
+                work.wait()
+            return total.item()
+
+        return summed
+
+    def largest(self, value: float) -> float:
+        """The largest of all ranks' values. Every rank must call it."""
+        most = torch.tensor(value, dtype=torch.float64, device=self.device)
+        if self.world > 1:
+            dist.all_reduce(most, dist.ReduceOp.MAX, group=self.group)
+        return most.item()
 
     def broadcast(self, values: torch.Tensor) -> torch.Tensor:
         """Rank 0's values, in place."""

@@ -18,6 +18,11 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True):
     bf16: bool
     accelerator: str | None = None
 
+    @property
+    def kind(self) -> tuple[str, str, int, bool, str | None]:
+        """What figures of speed depend on: two machines of a kind give the same ones."""
+        return self.system, self.processor, len(self.cores), self.bf16, self.accelerator
+
     def __str__(self) -> str:
         return (
             f"{self.processor}, {len(self.cores)} cores, {self.memory_bytes / 2**30:.0f} GiB, {self.system}"

@@ -17,7 +17,7 @@ from trimtab.parallel.ranks import Ranks
 from trimtab.spec.artifact import file_digest
 from trimtab.spec.errors import IntegrityError, UsageError
 from trimtab.training import snapshot
-from trimtab.training.job import Point
+from trimtab.training.job import Point, TrainJob
 from trimtab.training.origin import Origin
 from trimtab.training.precision import PrecisionName
 from trimtab.training.storage import METADATA, Catalogue
@@ -62,8 +62,11 @@ def progress_of(path: Path) -> Progress:
         raise _torn(path, f"{PROGRESS} cannot be read") from error
 
 
-def begun_precision(folder: Path) -> PrecisionName | None:
-    """What a run that is to go on from here has computed in; None without a checkpoint that says so."""
+def begun_precision(job: TrainJob) -> PrecisionName | None:
+    """What a job that is to go on has computed in; None for a beginning."""
+    if not job.resume or job.checkpoints is None:
+        return None
+    folder = Path(job.checkpoints)
     for step in reversed(steps(folder)):
         try:
             return progress_of(folder_of(folder, step)).precision
@@ -111,11 +114,9 @@ def surplus(kept: Sequence[tuple[int, float | None]], *, keep: int, best: bool) 
 
 
 def restore(path: Path, tensors: dict[str, torch.Tensor], ranks: Ranks) -> None:
-    """Fill `tensors` and this rank's random state in place. Every rank calls it."""
-    states, there = random_states(ranks), snapshot.names(path)
-    wanted = tensors | {name: state for name, state in states.items() if name in there}
+    """Fill `tensors` in place. Every rank calls it."""
     try:
-        snapshot.read(path, wanted, ranks)
+        snapshot.read(path, tensors, ranks)
     except CheckpointException as error:
         first, _ = next(iter(error.failures.values()))
         raise UsageError(
@@ -123,16 +124,3 @@ def restore(path: Path, tensors: dict[str, torch.Tensor], ranks: Ranks) -> None:
             where=str(path),
             remedy="Use --fresh to start over.",
         ) from error
-    for name, state in states.items():
-        if "cuda" in name:
-            torch.cuda.set_rng_state(state, ranks.device)
-        else:
-            torch.set_rng_state(state)
-
-
-def random_states(ranks: Ranks) -> dict[str, torch.Tensor]:
-    """Copies of the random states that dropout draws from, by rank."""
-    states = {f"random.rank{ranks.rank}": torch.get_rng_state()}
-    if ranks.device.type == "cuda":
-        states[f"random.cuda.rank{ranks.rank}"] = torch.cuda.get_rng_state(ranks.device)
-    return states

@@ -123,7 +123,8 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `next_sequence` is where the next job goes on in the data order. Losses are in nats per token.
     `optimizer_share` is the fraction of the step time that the optimizer took. `precision` is what was
-    chosen. `peak_memory_bytes` is the fullest rank's.
+    chosen. `peak_memory_bytes` is the fullest rank's. `step_seconds` is the median of the steps since the run was
+    last resumed, None if there were none.
     """
 
     steps: int
@@ -137,6 +138,7 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     precision: str
     optimizer_share: float
     peak_memory_bytes: int
+    step_seconds: float | None = None
     stopped: bool = False
 
 

@@ -9,22 +9,24 @@ of ranks).
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
 import torch
 
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import TrimtabError
-from trimtab.training.checkpoint import Progress, begun_precision
+from trimtab.training.checkpoint import Progress
 from trimtab.training.job import Point, TrainJob, TrainResult
 from trimtab.training.keeping import Keeper
 from trimtab.training.offence import stop_at
 from trimtab.training.schedule import rate_factor
 from trimtab.training.setup import Setup
+from trimtab.training.streams import begin_step
 from trimtab.training.watching.memory import forget_peak, fullest
 from trimtab.training.watching.meter import Meter, Step
 from trimtab.training.watching.profiler import Profiler
@@ -61,19 +63,12 @@ def train(
         return run.result(stopped=stopped)
 
 
-def _as_begun(job: TrainJob) -> TrainJob:
-    """`auto` is timed once a run: a busy moment, or another machine, must not change it in the middle."""
-    if job.precision != "auto" or not job.resume or job.checkpoints is None:
-        return job
-    return msgspec.structs.replace(job, precision=begun_precision(Path(job.checkpoints)) or "auto")
-
-
 class Run:
     """One run's state: what `Setup` made, how far it is, and the curve so far."""
 
     def __init__(self, job: TrainJob, ranks: Ranks, report: Callable[[dict[str, Any]], None]) -> None:
         self._job, self._ranks = job, ranks
-        self._setup = Setup(_as_begun(job), ranks)
+        self._setup = Setup(job, ranks)
         self._loader, self.export = self._setup.loader, self._setup.save
         chosen = writers(job.watching, Path(job.output).name) if ranks.first else []
         self._meter = Meter(job, ranks, self._setup.model, chosen, report)
@@ -84,6 +79,8 @@ class Run:
         self._optimizer_seconds = found.optimizer_seconds if found else 0.0
         self._loss_sum, self._loss_steps = (found.loss_sum, found.loss_steps) if found else (0.0, 0)
         self._curve = list(found.curve) if found else []
+        # Of the steps since it was resumed.
+        self._times = array("d")
         self._loader.position = found.position if found else job.start_sequence
         # The last step, until all ranks' losses are known, and this rank's part of its loss.
         self._last: Step | None = None
@@ -134,6 +131,7 @@ class Run:
     def advance(self) -> None:
         """One step: forward, backward, clip, update. The next `agree` completes it."""
         self._ranks.at("training", self.step + 1)
+        begin_step(self._job.seed, self.step, self._setup.distributed.grid.stream)
         started = time.perf_counter()
         position, windows = self._loader.position, self._loader.next()
         loss = self._setup.backward(windows)
@@ -154,6 +152,7 @@ class Run:
         ended = time.perf_counter()
         self._optimizer_seconds += ended - before_update
         self._seconds += ended - started
+        self._times.append(ended - started)
         self.step += 1
         self.part_of_loss = loss
         self._last = Step(
@@ -213,6 +212,7 @@ class Run:
             precision=self._setup.precision,
             optimizer_share=self._optimizer_seconds / self._seconds if self._seconds else 0.0,
             peak_memory_bytes=fullest(self._ranks),
+            step_seconds=median(self._times) if self._times else None,
             stopped=stopped,
         )
 

@@ -6,6 +6,7 @@ Processors without bf16 units emulate it far slower than float32, so the name of
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
@@ -19,13 +20,25 @@ _SIZE, _REPEATS = 512, 3
 _MUST_GAIN = 1.3
 
 
-def choose_precision(wanted: Literal["auto", "float32", "bf16"], ranks: Ranks) -> PrecisionName:
-    """`wanted`, or for `auto` the faster one; rank 0 decides for all."""
+def choose_precision(
+    wanted: Literal["auto", "float32", "bf16"],
+    ranks: Ranks,
+    begun: Callable[[], PrecisionName | None] = lambda: None,
+) -> PrecisionName:
+    """`wanted`; or for `auto` what the job was `begun` in, else the faster one. Rank 0 decides for all.
+
+    A busy moment, or another machine, must not change it in the middle of a job.
+    """
     if wanted != "auto":
         return wanted
-    gain = _gain(ranks.device) if ranks.first else 0.0
-    choice = ranks.broadcast(torch.tensor([float(gain >= _MUST_GAIN)], device=ranks.device))
-    return "bf16" if choice.item() else "float32"
+    choice = torch.zeros(1, device=ranks.device)
+    if ranks.first:
+        choice += (begun() or _faster(ranks.device)) == "bf16"
+    return "bf16" if ranks.broadcast(choice).item() else "float32"
+
+
+def _faster(device: torch.device) -> PrecisionName:
+    return "bf16" if _gain(device) >= _MUST_GAIN else "float32"
 
 
 @cache

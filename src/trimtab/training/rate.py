@@ -24,11 +24,13 @@ _WARM_UP, _MEASURED = 2, 4
 def measure(job: TrainJob, ranks: Ranks) -> Rate:
     """Every rank calls it."""
     forget_peak(ranks.device)
+    ranks.at("loading")
     started = time.perf_counter()
     setup = Setup(job, ranks)
     ready = time.perf_counter()
     times = []
-    for _ in range(_WARM_UP + _MEASURED):
+    for number in range(_WARM_UP + _MEASURED):
+        ranks.at("training", number + 1)
         before = time.perf_counter()
         setup.backward(setup.loader.next())
         setup.clip()

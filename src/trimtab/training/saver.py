@@ -59,7 +59,7 @@ class Saver:
         part = self._part()
         writer = SafetensorsWriter(part, self._ranks.rank, commit=lambda: self._commit(part, progress))
         self._pending = dcp.async_save(  # pyrefly: ignore[bad-assignment] (staging is done when it returns)
-            tensors | checkpoint.random_states(self._ranks),
+            tensors,
             storage_writer=writer,
             planner=DefaultSavePlanner(flatten_state_dict=False),
             process_group=self._group,

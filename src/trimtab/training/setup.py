@@ -20,6 +20,7 @@ from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.mesh import Grid
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import UsageError
+from trimtab.training.checkpoint import begun_precision
 from trimtab.training.export import export
 from trimtab.training.job import TrainJob
 from trimtab.training.objectives.base import make_objective
@@ -35,7 +36,7 @@ class Setup:
     def __init__(self, job: TrainJob, ranks: Ranks) -> None:
         self._job, self._ranks = job, ranks
         data = Prepared.load(Path(job.data))
-        self.precision = choose_precision(job.precision, ranks)
+        self.precision = choose_precision(job.precision, ranks, begun=lambda: begun_precision(job))
         self.model = load(Path(job.model)).train()
         # transformers wraps `to` in a way that hides its signature.
         self.model.to(ranks.device)  # pyrefly: ignore[bad-argument-type]
@@ -49,8 +50,6 @@ class Setup:
         grid = self.distributed.grid
         if grid.layout.pipeline > 1:
             _forget_other_stages(self.model, self.distributed)
-        # Ranks must differ in dropout and agree in all else; weights come from files.
-        torch.manual_seed(job.seed * 1009 + grid.stream)
         self.loader = Loader(
             data.tokens("train"),
             length=job.sequence_length,

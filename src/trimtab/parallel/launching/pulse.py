@@ -18,6 +18,7 @@ import msgspec
 
 Phase = Literal["starting", "waiting for work", "loading", "training", "validating", "saving"]
 BEAT_SECONDS = 1.0
+_BEAT_BYTES = 512
 # Saving goes on beside training in a group of this name, which says nothing about where a rank is.
 CHECKPOINT_GROUP = "checkpoints"
 # Read by torch when the first collective is made: how many of them are remembered.
@@ -79,22 +80,21 @@ class Pulse:
             collectives=collectives,
             waits_in=waits_in,
         )
+        # Of one size, so that on a full disk a beat fits into the place of the last one.
+        self._write(msgspec.json.encode(beat).ljust(_BEAT_BYTES))
+
+    def _write(self, beat: bytes) -> None:
         path = beat_path(self._folder, self._rank)
         temporary = path.with_suffix(".part")
-        temporary.write_bytes(msgspec.json.encode(beat))
-        temporary.replace(path)
-
-    def _touch(self) -> None:
-        """Overwrites the last beat, which takes no more room, with the next count."""
-        path = beat_path(self._folder, self._rank)
-        with suppress(OSError):
-            last = msgspec.json.decode(path.read_bytes(), type=Beat)
-            old, new = (
-                path.read_bytes(),
-                msgspec.json.encode(msgspec.structs.replace(last, count=self._count)),
-            )
-            with path.open("r+b") as file:
-                file.write(new.ljust(len(old)))
+        try:
+            temporary.write_bytes(beat)
+            temporary.replace(path)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            # A full disk is no reason to seem dead.
+            with suppress(OSError), path.open("r+b") as file:
+                file.write(beat)
 
     def _run(self) -> None:
         while True:
@@ -103,13 +103,10 @@ class Pulse:
             except FileNotFoundError:
                 # The folder is gone: whoever watched has left.
                 return
-            except OSError:
-                # A full disk is no reason to seem dead: the last beat's file is touched in its place.
-                self._touch()
             self._wake.wait(BEAT_SECONDS)
+            self._wake.clear()
             if self._ended:
                 return
-            self._wake.clear()
 
 
 def beat_path(folder: Path, rank: int) -> Path:

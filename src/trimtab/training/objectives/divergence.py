@@ -61,7 +61,10 @@ def _chunk(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss and cross-entropy sums of (tokens, vocabulary) logits; writes q - t into `gradient`."""
     wide = _wide(logits.dtype)
-    log_q = torch.log_softmax(logits, dim=-1, dtype=wide)
+    # Made where the gradient will be, if of its type: every pass over tokens x vocabulary that is spared counts.
+    log_q = torch.log_softmax(
+        logits, dim=-1, dtype=wide, out=gradient if teacher is None and gradient.dtype == wide else None
+    )
     counted = targets != IGNORED
     index = targets.clamp_min(0).unsqueeze(1)
     cross_entropy = -(log_q.gather(1, index).squeeze(1) * counted).sum()
@@ -77,7 +80,9 @@ def _chunk(
         slope = log_q.exp_().sub_(p, alpha=1 - weight)
     if on_target:
         slope.scatter_add_(1, index, torch.full_like(index, -on_target, dtype=wide))
-    gradient.copy_(slope.mul_(counted.unsqueeze(1)))
+    slope.mul_(counted.unsqueeze(1))
+    if slope is not gradient:
+        gradient.copy_(slope)
     return loss, cross_entropy
 
 

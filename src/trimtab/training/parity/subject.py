@@ -18,6 +18,7 @@ from trimtab.training.job import TrainJob
 from trimtab.training.objectives.language_modelling import LanguageModelling
 from trimtab.training.optimizers import Optimizers
 from trimtab.training.parity.job import ParityJob
+from trimtab.training.streams import begin_step
 
 TINY, TINY_UNTIED = "tiny", "tiny-untied"
 _TOKENS = 1 << 14
@@ -84,18 +85,19 @@ class Subject:
             world=grid.shares,
         )
         self._objective = LanguageModelling()
-        self._random = torch.Generator().manual_seed(job.seed * 1009 + grid.stream)
+        # As the last step began.
+        self.random_state = torch.get_rng_state()
 
     def step(self) -> float:
         """Mean loss per token of the whole batch, in nats, before the step."""
+        begin_step(self._job.seed, self.loader.position // self._job.batch, self._grid.stream)
+        self.random_state = torch.get_rng_state()
         windows = torch.from_numpy(self.loader.next()).to(self._grid.ranks.device)
         count = windows[:, 1:].numel()
         part = self.distributed.backward(windows[:, :-1], windows, self._loss, count)
         self.distributed.clip(_CLIP)
         self.optimizers.step(1.0)
         self.distributed.finish_step()
-        # As dropout would: the random state moves with every step.
-        torch.rand(3, generator=self._random)
         return self.distributed.mean(part)
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -109,28 +111,11 @@ class Subject:
         """Everything that a run goes on from, live; what it cannot be read into must be `adopt`ed."""
         weights = {f"model.{name}": weight for name, weight in self.distributed.weights().items()}
         state = {f"optimizer.{name}": value for name, value in self.optimizers.state().items()}
-        return (
-            weights
-            | state
-            | {
-                self.random_name: self._random.get_state(),
-                "data.position": torch.tensor(self.loader.position),
-            }
-        )
+        return weights | state | {"data.position": torch.tensor(self.loader.position)}
 
     def adopt(self, read: dict[str, torch.Tensor]) -> None:
-        """What a snapshot says of the place in the data, and of the random state if it had this stream."""
-        if self.random_name in read:
-            self._random.set_state(read[self.random_name])
+        """What a snapshot says of the place in the data, on which the random numbers depend too."""
         self.loader.position = int(read["data.position"])
-
-    @property
-    def random_name(self) -> str:
-        return f"random.stream{self._grid.stream}"
-
-    @property
-    def random_state(self) -> torch.Tensor:
-        return self._random.get_state()
 
     def _loss(self, logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         return self._objective.loss(logits, windows[:, :-1], windows[:, 1:])

@@ -19,7 +19,8 @@ from trimtab.spec.layout import Layout
 from trimtab.training.parity.compare import Reference, first_difference, gaps, same_everywhere
 from trimtab.training.parity.job import Case, Difference, ParityJob, ParityResult
 from trimtab.training.parity.subject import Subject
-from trimtab.training.snapshot import names, read, write
+from trimtab.training.snapshot import read, write
+from trimtab.training.streams import stream_seed
 
 
 def prepare() -> None:
@@ -144,18 +145,16 @@ def _save_after(job: ParityJob, grid: Grid, folder: Path) -> None:
 def _resumed(name: str, job: ParityJob, grid: Grid, reference: Reference, folder: Path) -> Case:
     subject = Subject(job, grid)
     state = subject.snapshot()
-    kept = names(folder)
-    known = subject.random_name in kept
-    state = {key: value for key, value in state.items() if key in kept or key != subject.random_name}
     read(folder, state, grid.ranks)
     subject.adopt(state)
     moments = gaps(subject.moments(), reference.moments[job.steps - 1], grid.ranks).max().item()
-    random = same_everywhere(not known or torch.equal(subject.random_state, _drawn(job, grid)), grid)
     position = same_everywhere(subject.loader.position == job.steps * job.batch, grid)
-    losses, apart = [], []
+    losses, apart, drawn = [], [], True
     for step in range(job.steps, job.steps + job.steps_after):
         losses.append(subject.step())
         apart.append(gaps(subject.weights(), reference.weights[step], grid.ranks))
+        drawn = drawn and torch.equal(subject.random_state, _drawn(job, grid, step))
+    random = same_everywhere(drawn, grid)
     case = _judged(name, job, reference, losses, torch.stack(apart).amax(0), first_step=job.steps)
     return msgspec.structs.replace(
         case,
@@ -169,12 +168,9 @@ def _resumed(name: str, job: ParityJob, grid: Grid, reference: Reference, folder
     )
 
 
-def _drawn(job: ParityJob, grid: Grid) -> torch.Tensor:
-    """The random state of this rank's stream after the steps before the checkpoint."""
-    generator = torch.Generator().manual_seed(job.seed * 1009 + grid.stream)
-    for _ in range(job.steps):
-        torch.rand(3, generator=generator)
-    return generator.get_state()
+def _drawn(job: ParityJob, grid: Grid, step: int) -> torch.Tensor:
+    """The random state in which a run that was never interrupted begins a step."""
+    return torch.Generator().manual_seed(stream_seed(job.seed, step, grid.stream)).get_state()
 
 
 def _judged(

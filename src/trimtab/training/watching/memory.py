@@ -36,6 +36,4 @@ def peak_bytes(device: torch.device) -> int:
 
 def fullest(ranks: Ranks) -> int:
     """The peak of the rank that uses most. Every rank must call it."""
-    peaks = torch.zeros(ranks.world, dtype=torch.float64, device=ranks.device)
-    peaks[ranks.rank] = peak_bytes(ranks.device)
-    return int(ranks.sum(peaks).max().item())
+    return int(ranks.largest(peak_bytes(ranks.device)))
