@@ -44,7 +44,7 @@ def parallelize(
     autocast: torch.dtype | None = None,
     compiled: bool = False,
 ) -> Distributed:
-    """Lay `model`, equal on all ranks and used up by this, over the processes. All of them must call it.
+    """Lay `model`, equal on all ranks and used up by this, over the processes and their devices. All must call it.
 
     `ranks` default: torch's process group, or this process alone. A pipeline of a Sequential needs a
     `sample` of its inputs. `autocast` computes in another type while the module is in training mode. `compiled`:
@@ -99,6 +99,9 @@ def lay_out(
             stage.forward = partial(_autocast, stage, stage.forward, grid.ranks.device.type, autocast)
         if layout.shard > 1:
             shard(stage, grid)
+        # Last: what was split or sharded is there already, part by part, and a device never held the whole.
+        # transformers wraps `to` in a way that hides its signature.
+        stage.to(grid.ranks.device)  # pyrefly: ignore[bad-argument-type]
     parameters = [pair for stage in stages.values() for pair in _named(stage)]
     parts = make_parts(_once(parameters), grid, tied)
     if layout.zero:

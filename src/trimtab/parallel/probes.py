@@ -54,7 +54,6 @@ def _sample(ranks: Ranks, layout: Layout, *, layers: int, hidden: int, heads: in
     )
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(config).train()
-    model.to(ranks.device)  # pyrefly: ignore[bad-argument-type]
     grid = build_grid(layout, ranks)
     if grid is None:
         raise ValueError("a probe's layout takes all ranks")

@@ -38,8 +38,6 @@ class Setup:
         data = Prepared.load(Path(job.data))
         self.precision = choose_precision(job.precision, ranks, begun=lambda: begun_precision(job))
         self.model = load(Path(job.model)).train()
-        # transformers wraps `to` in a way that hides its signature.
-        self.model.to(ranks.device)  # pyrefly: ignore[bad-argument-type]
         self.distributed = parallelize(
             self.model,
             job.layout_for(ranks.world),

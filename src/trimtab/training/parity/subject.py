@@ -63,7 +63,7 @@ class Subject:
         self._job, self._grid = job, grid
         model = seed_model(job)
         vocabulary = model.config.vocab_size  # pyrefly: ignore[missing-attribute]
-        self.distributed = lay_out(model.to(grid.ranks.device), grid)
+        self.distributed = lay_out(model, grid)
         settings = TrainJob(
             model="",
             data="",
