@@ -1,7 +1,8 @@
 """Small decoders trained for a few steps: what a step costs that the times of its operations do not show.
 
 Narrow ones have next to nothing to compute, so their steps are the host's work: dispatch, hooks, small messages, by
-layout. Wide ones, two depths each, show what a layer costs beyond its matrix products.
+layout. Wide ones, two depths each, show what a layer costs beyond its matrix products. The most memory of a narrow one
+is what the strategy's process holds by itself; that of a wide one, what the allocator needs beyond the tensors.
 """
 
 from __future__ import annotations
@@ -16,26 +17,39 @@ from torch.nn import functional
 
 from trimtab.parallel.compose import lay_out
 from trimtab.parallel.distributed import Distributed
+from trimtab.parallel.memory import forget_peak, fullest
 from trimtab.parallel.mesh import build_grid
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.layout import Layout
 from trimtab.spec.profile import StepSample
 
 _HEAD, _WARM_UP, _STEPS = 16, 2, 5
+# Hidden size and tokens of a sequence.
+_WIDE = ((128, 128), (256, 128), (256, 256), (512, 256))
+_WIDEST = _WIDE[-1]
 
 
-def samples(ranks: Ranks) -> Iterator[StepSample]:
-    """Every rank calls it, and takes the slowest rank's time."""
+def strategies(ranks: int) -> list[Layout]:
+    """Plain first. Each is probed in processes of its own, whose memory no other has touched."""
+    if ranks == 1:
+        return [Layout()]
+    return [
+        Layout(data=ranks),
+        Layout(shard=ranks, reshard=True),
+        Layout(tensor=ranks),
+        Layout(pipeline=ranks),
+    ]
+
+
+def samples(ranks: Ranks, layout: Layout) -> Iterator[StepSample]:
+    """Of one strategy. Every rank calls it, and takes the slowest rank's time and the fullest one's memory."""
     n = ranks.world
-    layouts = [Layout(data=n)]
-    if n > 1:
-        layouts += [Layout(shard=n, reshard=True), Layout(tensor=n), Layout(pipeline=n)]
-    for layout in layouts:
-        for layers in (n, 3 * n):
-            yield _sample(ranks, layout, layers=layers, hidden=max(32, _HEAD * n), length=16, batch=4 * n)
-    for hidden, length in ((128, 128), (256, 128), (256, 256), (512, 256)):
-        for layers in (1, 2):
-            yield _sample(ranks, Layout(data=n), layers=layers, hidden=hidden, length=length, batch=4 * n)
+    sizes = [(layers, max(32, _HEAD * n), 16) for layers in (n, 3 * n)]
+    sizes.append((max(2, n), *_WIDEST))
+    if layout == strategies(n)[0]:
+        sizes += [(layers, *size) for size in _WIDE for layers in (1, 2)]
+    for layers, hidden, length in sizes:
+        yield _sample(ranks, layout, layers=layers, hidden=hidden, length=length, batch=4 * n)
 
 
 def _sample(ranks: Ranks, layout: Layout, *, layers: int, hidden: int, length: int, batch: int) -> StepSample:
@@ -50,6 +64,7 @@ def _sample(ranks: Ranks, layout: Layout, *, layers: int, hidden: int, length: i
         max_position_embeddings=length,
         tie_word_embeddings=True,
     )
+    forget_peak(ranks.device)
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(config).train()
     model.to(ranks.device)  # pyrefly: ignore[bad-argument-type]
@@ -67,6 +82,7 @@ def _sample(ranks: Ranks, layout: Layout, *, layers: int, hidden: int, length: i
         sequence_length=length,
         batch=batch,
         seconds=seconds,
+        peak_bytes=fullest(ranks),
     )
 
 
