@@ -1,8 +1,9 @@
 """Small decoders trained for a few steps: what a step costs that the times of its operations do not show.
 
 Narrow ones have next to nothing to compute, so their steps are the host's work: dispatch, hooks, small messages, by
-layout. Wide ones, two depths each, show what a layer costs beyond its matrix products. The most memory of a narrow one
-is what the strategy's process holds by itself; that of a wide one, what the allocator needs beyond the tensors.
+layout. Wide ones, two depths each, show what a layer costs beyond its matrix products, and under tensor parallelism
+what its messages cost between computations. The most memory of a narrow one is what the strategy's process holds by
+itself; that of a wide one, what the allocator needs beyond the tensors.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from trimtab.parallel.ranks import Ranks
 from trimtab.spec.layout import Layout
 from trimtab.spec.profile import StepSample
 
-_HEAD, _WARM_UP, _STEPS = 16, 2, 5
+_WARM_UP, _STEPS = 2, 5
+# Hidden units of a head, and of a rank of narrow models, which is their heads' width.
+_HEAD, _NARROW = 64, 16
 # Hidden size and tokens of a sequence.
 _WIDE = ((128, 128), (256, 128), (256, 256), (512, 256))
-_WIDEST = _WIDE[-1]
 
 
 def strategies(ranks: int) -> list[Layout]:
@@ -44,16 +46,20 @@ def strategies(ranks: int) -> list[Layout]:
 def samples(ranks: Ranks, layout: Layout) -> Iterator[StepSample]:
     """Of one strategy. Every rank calls it, and takes the slowest rank's time and the fullest one's memory."""
     n = ranks.world
-    sizes = [(layers, max(32, _HEAD * n), 16) for layers in (n, 3 * n)]
-    sizes.append((max(2, n), *_WIDEST))
-    if layout == strategies(n)[0]:
-        sizes += [(layers, *size) for size in _WIDE for layers in (1, 2)]
-    for layers, hidden, length in sizes:
-        yield _sample(ranks, layout, layers=layers, hidden=hidden, length=length, batch=4 * n)
+    for layers in (n, 3 * n):
+        yield _sample(ranks, layout, layers=layers, hidden=max(32, _NARROW * n), head=_NARROW, length=16)
+    # A multiple of what splits over the ranks, near the widest.
+    hidden, length = _WIDE[-1]
+    wide = -(-hidden // (_HEAD * n)) * _HEAD * n
+    for layers in (n, 2 * n) if layout.tensor > 1 else (max(2, n),):
+        yield _sample(ranks, layout, layers=layers, hidden=wide, head=_HEAD, length=length)
+    for hidden, length in _WIDE if layout == strategies(n)[0] else ():
+        for layers in (1, 2):
+            yield _sample(ranks, layout, layers=layers, hidden=hidden, head=_HEAD, length=length)
 
 
-def _sample(ranks: Ranks, layout: Layout, *, layers: int, hidden: int, length: int, batch: int) -> StepSample:
-    heads, vocabulary = max(ranks.world, hidden // 64), 64 * ranks.world
+def _sample(ranks: Ranks, layout: Layout, *, layers: int, hidden: int, head: int, length: int) -> StepSample:
+    heads, vocabulary, batch = hidden // head, 64 * ranks.world, 4 * ranks.world
     config = transformers.LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
@@ -89,6 +95,13 @@ def _sample(ranks: Ranks, layout: Layout, *, layers: int, hidden: int, length: i
 def _step_seconds(model: Distributed, ranks: Ranks, vocabulary: int, length: int, batch: int) -> float:
     """The median step of the slowest rank: loss, gradients, clipping, update."""
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    for weight in model.parameters():
+        # As in training they are there before the first step: what comes later fills holes, and memory grows by more.
+        optimizer.state[weight] = {
+            "step": torch.zeros(()),
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
     windows = torch.randint(vocabulary, (batch, length + 1), device=ranks.device)
     share = model.share(windows)
     times = []

@@ -15,10 +15,12 @@ from msgspec.structs import replace
 from trimtab.planning.devices.machine import HostCost, HostMemory, Link, Machine
 from trimtab.planning.devices.profiles import machine_of_profile
 from trimtab.planning.training.architecture import Architecture
+from trimtab.planning.training.communication import all_reduce
 from trimtab.planning.training.division import micro_batches
 from trimtab.planning.training.host import PLAIN, passes, strategies
 from trimtab.planning.training.job import Job
 from trimtab.planning.training.kernels import traffic_bytes
+from trimtab.planning.training.layer_costs import IN_LAYERS, hidden_bytes
 from trimtab.planning.training.memory import memory_of
 from trimtab.planning.training.stages import layers_of_ranks
 from trimtab.planning.training.step_time import StepTimes
@@ -51,8 +53,11 @@ def calibrated_machine(profile: Profile, *, single_precision: bool, per_node: in
         if first.hidden == narrow
     }
     known = replace(known, host=host)
-    wide = [_traffic_point(known, first, second) for first, second in pairs if first.hidden > narrow]
-    return replace(known, traffic_curve=tuple(sorted(point for point in wide if point)))
+    wide = [pair for pair in pairs if pair[0].hidden > narrow]
+    points = [_traffic_point(known, *pair) for pair in wide if _strategy(pair[0].layout) == PLAIN]
+    known = replace(known, traffic_curve=tuple(sorted(point for point in points if point)))
+    split = next((pair for pair in wide if pair[0].layout.tensor > 1), None)
+    return known if split is None else _with_messages_of_layers(known, *split)
 
 
 def _without_latency(link: Link) -> Link:
@@ -79,6 +84,23 @@ def _host_cost(machine: Machine, first: StepSample, second: StepSample) -> HostC
     count = [passes(sample.layout, *_work(machine, sample)) for sample in (first, second)]
     layer = max(0.0, (left[1] - left[0]) / (count[1] - count[0]))
     return HostCost(layer_seconds=layer, step_seconds=max(0.0, left[0] - layer * count[0]))
+
+
+def _with_messages_of_layers(machine: Machine, first: StepSample, second: StepSample) -> Machine:
+    """With the rate of all-reduces between computations: ranks wait for the slower one every time, and every message
+    is in memory that was not touched before, which a probe of the collective by itself does not show.
+    """
+    instant = Link(latency_seconds=0.0, bytes_per_second=_INSTANT)
+    known = replace(machine, operations=machine.operations | {IN_LAYERS: instant})
+    left = [sample.seconds - _known_seconds(known, sample) for sample in (first, second)]
+    seconds = (left[1] - left[0]) / (second.layers - first.layers)
+    job, layout = _job(machine, first), _run(first)
+    alone = machine.link(layout.tensor, 1)
+    sent = 4 * all_reduce(hidden_bytes(job, layout), layout.tensor, replace(instant, bytes_per_second=1.0))
+    if seconds <= sent / alone.bytes_per_second:
+        return machine
+    slower = replace(alone, bytes_per_second=sent / seconds)
+    return replace(machine, operations=machine.operations | {IN_LAYERS: slower})
 
 
 def _host_memory(machine: Machine, samples: Sequence[StepSample]) -> dict[str, HostMemory]:

@@ -74,3 +74,11 @@ def head_bytes(job: Job, layout: Layout, tokens: float) -> float:
     loss = 2 * whole + 4.0 * min(tokens, CHUNK_TOKENS) * shape.vocabulary
     gathering = whole * (2 + 1 / layout.tensor) if layout.tensor > 1 else 0.0
     return norm + max(loss, gathering)
+
+
+def backward_bytes(job: Job, layout: Layout, tokens: float) -> float:
+    """What a layer's backward pass has at its fullest beside what was kept: of the FFN's product the gradient and those
+    of its two factors, one of which takes the place of the product; gradients before and after the residual.
+    """
+    shape, outside = job.architecture, layout.tensor if layout.sequence else 1
+    return tokens * job.compute_bytes * (2 * shape.ffn / layout.tensor + 2 * shape.hidden / outside)

@@ -16,6 +16,8 @@ from trimtab.spec.layout import Layout
 
 # Cross-entropy over the vocabulary in 32 bits: cast, maximum, exponentials, gradient, cast back.
 _LOSS_BYTES = 24.0
+# All-reduces that computation waits for; where they were not measured apart, as any other.
+IN_LAYERS = "all_reduce in layers"
 
 
 class LayerCosts(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +80,7 @@ def _tensor(job: Job, layout: Layout) -> tuple[float, float]:
     """
     if layout.tensor == 1:
         return 0.0, 0.0
-    link = job.machine.link(layout.tensor, 1)
+    link = job.machine.link(layout.tensor, 1, IN_LAYERS)
     forward = 2 * all_reduce(hidden_bytes(job, layout), layout.tensor, link)
     backward = forward * (2 if layout.recompute == "full" else 1)
     if layout.sequence:
@@ -141,8 +143,11 @@ def head_costs(job: Job, layout: Layout, software: Software) -> HeadCosts:
         vocabulary = job.architecture.vocabulary
         size = float(tokens * vocabulary * job.compute_bytes)
         gathered = all_gather(size, layout.tensor, job.machine.link(layout.tensor, 1, "all_gather"))
+        if layout.tensor > 1:
+            # The parts are put together, read and written; of the whole gradient every rank copies its part.
+            gathered += job.machine.traffic_seconds(size * (2 + 2 / layout.tensor), size)
     loss = job.machine.traffic_seconds(_LOSS_BYTES * tokens * vocabulary, 4.0 * tokens * vocabulary)
-    link = job.machine.link(layout.tensor, 1)
+    link = job.machine.link(layout.tensor, 1, IN_LAYERS)
     # The head's backward pass sums its input's gradient; the embedding sums its output where it is here too.
     sums = 2 if layout.pipeline == 1 else 1
     return HeadCosts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from trimtab.planning.training import eager
 from trimtab.planning.training.activations import layer_bytes, logits_bytes, tokens_of
 from trimtab.planning.training.host import strategies
 from trimtab.planning.training.job import Job
@@ -60,17 +61,20 @@ def _rank(job: Job, layout: Layout, layers: tuple[int, ...], micro_batches: int,
     logits = logits_bytes(job, layout) if last else 0.0
     block = layer_parameters_of_rank(job.architecture, layout.tensor)
     tables = table_parameters_of_rank(job.architecture, layout.tensor, first=first, last=last)
-    transient = _gathered(layout, parameters, kept.gathered, block=block, tables=tables, logits=logits)
+    transient, backwards = _gathered(layout, parameters, kept.gathered, block=block, tables=tables)
     if layout.recompute != "none":
         # The layer whose backward pass is under way is whole again.
         rebuilt = layer_bytes(job, layout, software, "none") - layer_bytes(job, layout, software)
-        transient += max(0.0, rebuilt)
+        backwards += max(0.0, rebuilt)
     gradients = parameters * kept.gradients
     if software == "torch":
         transient += _eager(job, layout, parameters, micro_batches, first=first, last=last)
+        # When the layers' backward pass begins, the logits have gone.
+        backwards = max(0.0, backwards + eager.backward_bytes(job, layout, tokens_of(job, layout)) - logits)
         if micro_batches == 1 and layout.world > layout.data:
             # They come as activations go; DDP alone has their memory before.
             gradients = max(0.0, gradients - activations - logits)
+    transient += backwards
     coming_and_going = activations + logits + transient
     steady = parameters * (kept.weights + kept.optimizer) + gradients
     reserve = _reserve(job, layout, steady, coming_and_going)
@@ -96,19 +100,21 @@ def _reserve(job: Job, layout: Layout, steady: float, coming_and_going: float) -
 
 
 def _gathered(
-    layout: Layout, parameters: float, bytes_each: float, *, block: float, tables: float, logits: float
-) -> float:
-    """Weights gathered for use; under FSDP also a block's gradients, and in 32 bits the buffer that reduces them."""
+    layout: Layout, parameters: float, bytes_each: float, *, block: float, tables: float
+) -> tuple[float, float]:
+    """Bytes of weights gathered for use all the time; and in the layers' backward pass alone, where FSDP has a block's
+    gradients as well, and in 32 bits the buffer that reduces them.
+    """
     if layout.shard == 1:
-        return parameters * bytes_each
+        return parameters * bytes_each, 0.0
     if layout.pipeline > 1:
         # Torch's stages keep weights and gradients whole until all micro-batches have passed.
-        return parameters * (bytes_each + 4) + 4 * block
+        return parameters * (bytes_each + 4), 4 * block
     reduced = (bytes_each + 4) * block
     if not layout.reshard:
-        return parameters * bytes_each + max(0.0, reduced - logits)
-    # The block in use and the one that is prefetched. When blocks are many and whole, the logits have gone.
-    return bytes_each * tables + max(0.0, 2 * bytes_each * block + reduced - logits)
+        return parameters * bytes_each, reduced
+    # The block in use and the one that is prefetched.
+    return bytes_each * tables, 2 * bytes_each * block + reduced
 
 
 def _eager(
