@@ -1,6 +1,6 @@
 """Does `plan train` predict this machine? It is calibrated, four layouts are predicted, then all are run in turn.
 
-    python benchmarks/planning_train.py              # about 6 minutes on 2 idle cores
+    python benchmarks/planning_train.py              # about 10 minutes on 2 idle cores
     python benchmarks/planning_train.py --layers 6 --hidden 384 --optimizer muon data=2
 
 Every layout has a group of two processes of its own, and every round runs a few steps of each, in an order that

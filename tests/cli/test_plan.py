@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from trimtab.spec.hardware import this_machine
+from trimtab.spec.profile import Comparison, GemmSample, Profile, save_profile
+
 GPT = '{"family":"gpt","layers":80,"hidden":12288,"heads":96,"vocab":51200}'
 PUBLISHED = [
     "--arch",
@@ -168,3 +171,27 @@ def test_the_real_model_agrees(plan):
     found = json.loads(done.stdout)["check"]
     assert found["agrees"] is True
     assert found["parameters"] == 8_030_261_248
+
+
+def test_a_measured_machine_comes_with_the_planners_own_error(plan, tmp_path):
+    gemm = GemmSample(dtype="float32", m=1000, n=1000, k=1000, seconds=0.1)
+    runs = [Comparison(layout="data=1", quantity="step_seconds", predicted=1.1, measured=1.0)] * 2
+    profile = Profile(
+        name="here",
+        hardware=this_machine(),
+        measured_at="2026-11-25",
+        per_node=1,
+        memory_bytes=2**36,
+        memory_bytes_per_second=8e9,
+        gemm=(gemm,),
+        comparisons=tuple(runs),
+    )
+    save_profile(profile, tmp_path / "profile.json")
+    model = '{"family":"llama","layers":2,"hidden":256,"heads":4,"ffn":768,"vocab":2048}'
+    asked = ["--arch", model, "--devices=1", "--sequence-length=256", "--global-batch=8"]
+    (found,) = json.loads(plan(*asked, "--json").stdout)["fitness"]
+    assert (found["quantity"], found["runs"]) == ("step_seconds", 2)
+    assert found["mean_error"] == pytest.approx(0.1)
+    assert "2 runs predicted 10.0% off on average" in plan(*asked).stderr
+    # Of a datasheet nothing was ever measured.
+    assert json.loads(plan(*LLAMA, "--devices=8", "--json").stdout)["fitness"] is None

@@ -38,7 +38,7 @@ def doctor(
     calibrate: Annotated[
         bool,
         typer.Option(
-            "--calibrate", help="Measure products, memory and collectives (about a minute); keep that."
+            "--calibrate", help="Measure products, memory and collectives (about two minutes); keep that."
         ),
     ] = False,
     processes: Annotated[
@@ -91,6 +91,8 @@ def _measure(processes: int) -> Profile:
 
 
 def _show(report: Report, path: Path) -> None:
+    from trimtab.planning.devices.refit import NOTHING_COMPARED
+
     rows = [["machine", str(report.hardware)], ["trimtab", report.trimtab], ["home", report.home]]
     rows += [[name, version or "not installed"] for name, version in report.packages.items()]
     profile = report.profile
@@ -101,12 +103,9 @@ def _show(report: Report, path: Path) -> None:
     rows += _rates(profile)
     table("This machine", ["", ""], rows)
     if not report.fitness:
-        say("Nothing that was predicted from this profile has been measured yet.")
+        say(NOTHING_COMPARED)
     for one in report.fitness:
-        say(
-            f"{one.quantity}: {one.runs} runs predicted {one.mean_error:.1%} off on average, "
-            f"{one.worst_error:.1%} at worst; {one.refitted_error:.1%} after --refit (× {one.factor:.3f})."
-        )
+        say(str(one))
 
 
 def _rates(profile: Profile) -> list[list[str]]:

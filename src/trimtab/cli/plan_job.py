@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trimtab.spec.errors import UsageError
 from trimtab.spec.units import parse_bytes
 
 if TYPE_CHECKING:
     from trimtab.planning.devices.machine import Machine
+    from trimtab.planning.devices.refit import Fitness
     from trimtab.planning.training.architecture import Architecture
     from trimtab.planning.training.job import Precision
 
@@ -66,6 +67,14 @@ def _cached(name: str) -> Path:
     return Path(found)
 
 
+class Devices(NamedTuple):
+    """What is planned for. `fitness`: how right plans of a measured machine were so far; None for a datasheet."""
+
+    machine: Machine
+    precision: Precision
+    fitness: list[Fitness] | None = None
+
+
 def read_machine(
     name: str | None,
     *,
@@ -73,7 +82,7 @@ def read_machine(
     per_node: int | None,
     link: str | None,
     network: str | None,
-) -> tuple[Machine, Precision]:
+) -> Devices:
     """An accelerator by name; `this`, or nothing: the profile of this machine; or the file of one. And the precision:
     as asked, else bf16, or on a measured machine the one that training takes there.
     """
@@ -101,13 +110,14 @@ def read_machine(
         link=_rate(link, "--link"),
         network=_rate(network, "--network"),
     )
-    return machine, precision
+    return Devices(machine, precision)
 
 
 def _measured(
     path: Path, precision: Precision | None, per_node: int | None, link: str | None, network: str | None
-) -> tuple[Machine, Precision]:
+) -> Devices:
     from trimtab.planning.devices.profiles import is_faster_in_16_bits
+    from trimtab.planning.devices.refit import fitness
     from trimtab.planning.training.calibrated import calibrated_machine
     from trimtab.spec.profile import load_profile
 
@@ -120,7 +130,8 @@ def _measured(
             )
     profile = load_profile(path)
     chosen = precision or ("mixed" if is_faster_in_16_bits(profile) else "fp32")
-    return calibrated_machine(profile, single_precision=chosen == "fp32", per_node=per_node), chosen
+    machine = calibrated_machine(profile, single_precision=chosen == "fp32", per_node=per_node)
+    return Devices(machine, chosen, fitness(profile))
 
 
 def _rate(text: str | None, where: str) -> float | None:

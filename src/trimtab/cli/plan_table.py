@@ -11,6 +11,7 @@ from trimtab.spec.units import format_bytes, format_count, format_duration
 
 if TYPE_CHECKING:
     from trimtab.parallel.check import Check
+    from trimtab.planning.devices.refit import Fitness
     from trimtab.planning.training.advisor import Advice
     from trimtab.planning.training.job import Job
     from trimtab.planning.training.plan import Plan
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
 _SECONDS_PER_HOUR = 3600
 
 
-def document(job: Job, plans: list[Plan], spending: Spending | None) -> dict[str, object]:
-    """What `--json` prints of plans, beside what each command adds."""
+def document(
+    job: Job, plans: list[Plan], spending: Spending | None, known: list[Fitness] | None
+) -> dict[str, object]:
+    """What `--json` prints of plans, beside what each command adds. `known`: the planner's own error."""
     from trimtab.planning.training.software import software_of
 
     return {
         "model": {"parameters": job.architecture.parameters, "architecture": job.architecture},
         "accelerator": job.machine.name,
         "devices": job.devices,
+        "fitness": known,
         "layouts": [
             msgspec.to_builtins(plan)
             | {"software": software_of(job, plan.layout)}

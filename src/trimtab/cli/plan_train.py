@@ -12,6 +12,7 @@ from trimtab.spec.layout import Layout, parse_layout
 
 if TYPE_CHECKING:
     from trimtab.parallel.check import Check
+    from trimtab.planning.devices.refit import Fitness
     from trimtab.planning.training.advisor import Advice
     from trimtab.planning.training.job import Job
     from trimtab.planning.training.plan import Plan
@@ -71,25 +72,25 @@ def train(
         raise UsageError("how many devices?", where="--devices", remedy="Such as --devices 64.")
     if per_node is not None and per_node < 1:
         raise UsageError("a node has no device.", where="--per-node", remedy="Use 1 or more.")
-    machine, numbers = read_machine(
-        accelerator, precision=precision, per_node=per_node, link=link, network=network
-    )
+    target = read_machine(accelerator, precision=precision, per_node=per_node, link=link, network=network)
     job = Job(
         architecture=read_architecture(model, arch, sequence_length),
-        machine=machine,
+        machine=target.machine,
         devices=devices if devices is not None else (asked or Layout()).world,
         sequence_length=sequence_length,
         global_batch=global_batch,
-        precision=numbers,
+        precision=target.precision,
         optimizer=optimizer,
         software=software,
     )
     check_job(job)
-    spending = _spending(tokens, price)
+    spending, known = _spending(tokens, price), target.fitness
     if asked is None:
-        _advise(job, top=top, explain=explain, check=check, spending=spending, as_json=as_json)
+        _advise(job, top=top, explain=explain, check=check, spending=spending, known=known, as_json=as_json)
     else:
-        _score(job, asked, check=check, spending=spending, as_json=as_json)
+        _score(job, asked, check=check, spending=spending, known=known, as_json=as_json)
+    if known is not None and not as_json:
+        _say_fitness(known)
 
 
 def _spending(tokens: str | None, price: float | None) -> Spending | None:
@@ -108,7 +109,23 @@ def _spending(tokens: str | None, price: float | None) -> Spending | None:
         raise UsageError(f"{error}.", where="--tokens") from error
 
 
-def _score(job: Job, layout: Layout, *, check: bool, spending: Spending | None, as_json: bool) -> None:
+def _say_fitness(known: list[Fitness]) -> None:
+    """The planner's own error on this machine."""
+    from trimtab.planning.devices.refit import NOTHING_COMPARED
+
+    for sentence in [str(one) for one in known] or [NOTHING_COMPARED]:
+        say(sentence)
+
+
+def _score(
+    job: Job,
+    layout: Layout,
+    *,
+    check: bool,
+    spending: Spending | None,
+    known: list[Fitness] | None,
+    as_json: bool,
+) -> None:
     """One layout. One that is not feasible is shown all the same, and the command leaves with 3."""
     from trimtab.cli.plan_table import document, show_plan
     from trimtab.planning.training.advisor import nearest, plan_training
@@ -118,7 +135,7 @@ def _score(job: Job, layout: Layout, *, check: bool, spending: Spending | None, 
     other = None if plan.feasible else nearest(plan_training(job), plan.layout)
     checked = _check(job, plan) if check else None
     if as_json:
-        shown = document(job, [plan], spending)
+        shown = document(job, [plan], spending, known)
         emit_json(shown | {"alternative": other} | ({} if checked is None else {"check": checked}))
     else:
         show_plan(job, plan, spending, checked)
@@ -128,7 +145,14 @@ def _score(job: Job, layout: Layout, *, check: bool, spending: Spending | None, 
 
 
 def _advise(
-    job: Job, *, top: int, explain: bool, check: bool, spending: Spending | None, as_json: bool
+    job: Job,
+    *,
+    top: int,
+    explain: bool,
+    check: bool,
+    spending: Spending | None,
+    known: list[Fitness] | None,
+    as_json: bool,
 ) -> None:
     from trimtab.cli.plan_table import document, show_advice, show_plan
     from trimtab.planning.training.advisor import plan_training
@@ -137,7 +161,7 @@ def _advise(
     best = advice.layouts[:top]
     checked = _check(job, best[0]) if check and best else None
     if as_json:
-        shown = document(job, best, spending)
+        shown = document(job, best, spending, known)
         refused = advice.rejected if explain else advice.rejected[:top]
         counts = {"considered": advice.considered, "fitting": len(advice.layouts), "rejected": refused}
         emit_json(shown | counts | ({} if checked is None else {"check": checked}))

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from trimtab.models.load import import_libraries
-from trimtab.parallel.probes import samples
+from trimtab.parallel.probes import samples, strategies
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.profile import CollectiveRate, GemmSample, Operation, StepSample
 
@@ -51,23 +51,31 @@ def prepare() -> None:
 
 
 def run(
-    job: dict[str, Any],  # noqa: ARG001 - tasks have one signature
+    job: dict[str, Any],
     ranks: Ranks,
     report: Callable[[dict[str, Any]], None],
     wants_stop: Callable[[], bool],  # noqa: ARG001
 ) -> dict[str, Any]:
-    """Measure everything. Reports `{fraction, note}`."""
+    """The job names one of `strategies` by its `place`. The first measures everything else beside. Reports
+    `{fraction, note}`.
+    """
+    place = job["place"]
+    layout = strategies(ranks.world)[place]
     process_bytes = psutil.Process().memory_info().rss
+    report({"fraction": 0.0, "note": f"training steps, {layout}"})
+    # Before anything else has used memory.
+    steps = tuple(samples(ranks, layout))
+    if place:
+        return {"steps": msgspec.to_builtins(steps)}
     gemm = []
-    for place, dtype in enumerate((torch.float32, torch.bfloat16)):
-        report({"fraction": 0.1 + 0.3 * place, "note": f"products in {dtype}".replace("torch.", "")})
+    for number, dtype in enumerate((torch.float32, torch.bfloat16)):
+        report({"fraction": 0.4 + 0.2 * number, "note": f"products in {dtype}".replace("torch.", "")})
         gemm += _products(dtype, ranks)
-    report({"fraction": 0.7, "note": "memory"})
+    report({"fraction": 0.8, "note": "memory"})
     bandwidth, launch, step = _bandwidth(ranks), _launch_seconds(ranks), _step_seconds(ranks)
-    report({"fraction": 0.75, "note": "collectives"})
+    report({"fraction": 0.85, "note": "collectives"})
     collectives = tuple(_collectives(ranks))
     memory_bytes = _memory_bytes(ranks)
-    report({"fraction": 0.85, "note": "training steps"})
     found = Calibrated(
         gemm=tuple(gemm),
         collectives=collectives,
@@ -77,7 +85,7 @@ def run(
         step_seconds=step,
         overlap=1.0 if ranks.device.type == "cuda" else 0.0,
         process_bytes=process_bytes,
-        steps=tuple(samples(ranks)),
+        steps=steps,
     )
     return msgspec.to_builtins(found)
 

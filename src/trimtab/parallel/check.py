@@ -15,7 +15,7 @@ import msgspec
 
 from trimtab.planning.training.job import Job
 from trimtab.planning.training.memory import rank_parameters
-from trimtab.planning.training.stages import stage_layers
+from trimtab.planning.training.stages import can_split, different_ranks, layers_of_ranks
 from trimtab.planning.training.states import states
 from trimtab.spec.errors import RefusedError
 from trimtab.spec.layout import Layout
@@ -67,7 +67,7 @@ class RankCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One rank of the first, second and last stage; the others are like one of these."""
+    """The first and the last rank of a pipeline and one of each kind between; the others are like one of these."""
 
     ranks: tuple[RankCount, ...]
     parameters: int
@@ -78,12 +78,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 def check(job: Job, layout: Layout) -> Check:
     """The counts of a layout that divides by planning's rules. Raises `RefusedError` where torch cannot split so."""
-    layers = stage_layers(job.architecture.layers, layout.pipeline, layout.virtual)
-    if layers is None:
+    if not can_split(job, layout):
         raise RefusedError(f"{job.architecture.layers} layers do not divide.", where=str(layout))
+    layers = layers_of_ranks(job, layout)
     whole = sum(parameter.numel() for parameter in _build(job).parameters())
-    stages = sorted({0, min(1, layout.pipeline - 1), layout.pipeline - 1})
-    ranks = tuple(_count(job, layout, layers, stage) for stage in stages)
+    ranks = tuple(_count(job, layout, layers, stage) for stage in different_ranks(layers))
     predicted = job.architecture.parameters
     worst = max(found.error for found in ranks)
     agrees = whole == predicted and worst <= _TOLERANCE
@@ -97,13 +96,12 @@ def check(job: Job, layout: Layout) -> Check:
     )
 
 
-def _count(job: Job, layout: Layout, layers: tuple[int, int, int], stage: int) -> RankCount:
+def _count(job: Job, layout: Layout, layers: tuple[int, ...], stage: int) -> RankCount:
     """Rank 0 of a stage: its share is the largest where one is."""
     first, last = stage == 0, stage == layout.pipeline - 1
-    held = layers[0] if first else layers[2] if last else layers[1]
     rank = stage * (layout.world // layout.pipeline)
     with _fake_world(rank, layout.world):
-        model = _build(job, held, first=first, last=last)
+        model = _build(job, layers[stage], first=first, last=last)
         mesh = _mesh(layout, rank)
         if layout.tensor > 1:
             _split_tensors(model, mesh["tensor"])
@@ -113,7 +111,7 @@ def _count(job: Job, layout: Layout, layers: tuple[int, int, int], stage: int) -
         sharded = _held(model)
     # Bytes a parameter, as planning counts them: before any sharding. Torch has sharded already.
     bytes_each = states(job.precision, job.optimizer, layout).total
-    expected = rank_parameters(job, layout, held, first=first, last=last)
+    expected = rank_parameters(job, layout, layers[stage], first=first, last=last)
     return RankCount(
         rank=rank,
         stage=stage,

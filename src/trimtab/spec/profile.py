@@ -47,7 +47,7 @@ class CollectiveRate(msgspec.Struct, frozen=True, kw_only=True):
 
 class StepSample(msgspec.Struct, frozen=True, kw_only=True):
     """A training step of a small Llama (tied, AdamW, float32) under one layout: what no single operation shows. `batch`
-    counts sequences over all ranks.
+    counts sequences over all ranks. `peak_bytes`: the most that a rank's process held, 0 where it was not looked at.
     """
 
     layout: Layout
@@ -59,6 +59,7 @@ class StepSample(msgspec.Struct, frozen=True, kw_only=True):
     sequence_length: int
     batch: int
     seconds: float
+    peak_bytes: int = 0
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import torch
 
+from trimtab.parallel.memory import forget_peak, fullest
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import TrimtabError
 from trimtab.training.checkpoint import Progress
@@ -27,7 +28,6 @@ from trimtab.training.offence import stop_at
 from trimtab.training.schedule import rate_factor
 from trimtab.training.setup import Setup
 from trimtab.training.streams import begin_step
-from trimtab.training.watching.memory import forget_peak, fullest
 from trimtab.training.watching.meter import Meter, Step
 from trimtab.training.watching.profiler import Profiler
 from trimtab.training.watching.writers import writers

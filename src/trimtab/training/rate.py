@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from trimtab.parallel.memory import forget_peak, fullest
 from trimtab.parallel.ranks import Ranks
 from trimtab.training.job import Rate, TrainJob
 from trimtab.training.setup import Setup
-from trimtab.training.watching.memory import forget_peak, fullest
 
 # The first steps pay for allocations and DDP's bucket order.
 _WARM_UP, _MEASURED = 2, 4

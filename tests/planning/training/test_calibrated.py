@@ -3,9 +3,14 @@
 import msgspec
 import pytest
 
-from trimtab.planning.devices.machine import HostCost
+from trimtab.planning.devices.machine import HostCost, HostMemory, Link
 from trimtab.planning.devices.profiles import machine_of_profile
-from trimtab.planning.training.calibrated import _known_seconds, calibrated_machine
+from trimtab.planning.training.calibrated import _job, _known_seconds, _run, calibrated_machine
+from trimtab.planning.training.division import micro_batches
+from trimtab.planning.training.host import strategies
+from trimtab.planning.training.layer_costs import IN_LAYERS
+from trimtab.planning.training.memory import memory_of
+from trimtab.planning.training.stages import layers_of_ranks
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.layout import Layout
 from trimtab.spec.profile import CollectiveRate, GemmSample, Profile, StepSample
@@ -77,13 +82,15 @@ def truth():
         host=HOST,
         traffic_curve=curve,
         inside=quiet(machine.inside),
-        operations={name: quiet(link) for name, link in machine.operations.items()},
+        operations={name: quiet(link) for name, link in machine.operations.items()}
+        | {IN_LAYERS: Link(latency_seconds=0.0, bytes_per_second=4e8)},
     )
 
 
 def test_the_constants_come_back(truth):
     probes = [sample(layout, layers, 32, 16) for layout in LAYOUTS for layers in (2, 6)]
     probes += [sample(LAYOUTS[0], layers, *size) for size in SIZES for layers in (1, 2)]
+    probes += [sample(Layout(tensor=2), layers, 512, 256) for layers in (2, 4)]
     steps = tuple(msgspec.structs.replace(one, seconds=_known_seconds(truth, one)) for one in probes)
     found = calibrated_machine(profile(steps=steps), single_precision=True)
     for axis, cost in HOST.items():
@@ -92,8 +99,31 @@ def test_the_constants_come_back(truth):
     for (size, rate), (known, wanted) in zip(found.traffic_curve, truth.traffic_curve, strict=True):
         assert size == known
         assert rate == pytest.approx(wanted, rel=0.05)
+    assert found.operations[IN_LAYERS].bytes_per_second == pytest.approx(4e8, rel=0.1)
     for one in steps:
         assert _known_seconds(found, one) == pytest.approx(one.seconds, rel=0.03)
+
+
+def test_what_processes_hold_comes_back(truth):
+    known = {
+        name: HostMemory(process_bytes=(400 + place) << 20, spare=0.2 * place)
+        for place, name in enumerate(HOST)
+    }
+    machine = msgspec.structs.replace(truth, host_memory=known)
+
+    def measured(one):
+        job, layout = _job(machine, one), _run(one)
+        peak = memory_of(job, layout, layers_of_ranks(job, layout), micro_batches(job, layout)).total
+        return msgspec.structs.replace(one, seconds=1.0, peak_bytes=peak)
+
+    shapes = ((2, 32, 16), (6, 32, 16), (2, 512, 256))
+    steps = [measured(sample(layout, *shape)) for layout in LAYOUTS for shape in shapes]
+    steps += [msgspec.structs.replace(sample(LAYOUTS[0], n, 128, 128), seconds=float(n)) for n in (1, 2)]
+    found = calibrated_machine(profile(steps=tuple(steps)), single_precision=True).host_memory
+    for layout in LAYOUTS:
+        (name,) = strategies(layout)
+        assert found[name].process_bytes == pytest.approx(known[name].process_bytes, rel=0.01), name
+        assert found[name].spare == pytest.approx(known[name].spare, abs=0.03), name
 
 
 def test_without_probes_it_is_the_plain_machine():

@@ -1,5 +1,6 @@
 """Published memory, to the printed digit, and what must hold of any."""
 
+import msgspec
 import published
 import pytest
 from hypothesis import given
@@ -8,7 +9,13 @@ from hypothesis import strategies as st
 from trimtab.planning.training.activations import layer_bytes
 from trimtab.planning.training.memory import memory_of
 from trimtab.planning.training.schedule import held
-from trimtab.planning.training.stages import stage_layers
+from trimtab.planning.training.stages import (
+    can_split,
+    different_ranks,
+    layers_of_ranks,
+    published_split,
+    trained_split,
+)
 from trimtab.planning.training.states import states
 from trimtab.spec.layout import Layout, parse_layout
 
@@ -73,7 +80,7 @@ def test_terms_sum_to_the_total_and_grow_with_the_micro_batch(
 
     def of(size):
         layout = Layout(tensor=tensor, shard=shard, pipeline=pipeline, micro_batch=size, recompute=recompute)
-        return memory_of(job, layout, stage_layers(32, pipeline, 1), 8)
+        return memory_of(job, layout, layers_of_ranks(job, layout), 8)
 
     found, larger = of(micro_batch), of(2 * micro_batch)
     terms = [getattr(found, name) for name in found.__struct_fields__ if name != "total"]
@@ -96,7 +103,7 @@ def test_terms_sum_to_the_total_and_grow_with_the_micro_batch(
 )
 def test_what_shares_more_needs_less(make_job, less, more):
     job = make_job()
-    found = [memory_of(job, parse_layout(text), stage_layers(32, 1, 1), 8).total for text in (less, more)]
+    found = [memory_of(job, parse_layout(text), (32,), 8).total for text in (less, more)]
     assert found[0] < found[1]
 
 
@@ -113,14 +120,36 @@ def test_optimizers_and_precisions():
 @pytest.mark.parametrize(
     ("layers", "pipeline", "virtual", "expected"),
     [
-        (32, 4, 1, (8, 8, 8)),
-        (32, 4, 2, (8, 8, 8)),
-        (126, 16, 1, (7, 8, 7)),
-        (126, 16, 4, (7, 8, 7)),
-        (30, 4, 1, (7, 8, 7)),
+        (32, 4, 1, (8, 8, 8, 8)),
+        (32, 4, 2, (8, 8, 8, 8)),
+        (126, 16, 1, (7, *[8] * 14, 7)),
+        (126, 16, 4, (7, *[8] * 14, 7)),
+        (30, 4, 1, (7, 8, 8, 7)),
         (31, 4, 1, None),
-        (32, 1, 1, (32, 32, 32)),
+        (32, 1, 1, (32,)),
     ],
 )
-def test_stages(layers, pipeline, virtual, expected):
-    assert stage_layers(layers, pipeline, virtual) == expected
+def test_published_stages(layers, pipeline, virtual, expected):
+    assert published_split(layers, pipeline, virtual) == expected
+
+
+def test_our_own_stages(make_job):
+    assert trained_split(make_job("llama3-405b").architecture, 16, 1) == (7, *[8] * 14, 7)
+    # The head weighs as much as two layers and a half of 8B.
+    assert trained_split(make_job("llama3-8b").architecture, 4, 1) == (8, 9, 9, 6)
+    # Stages 0 and 2 are the first rank's.
+    assert trained_split(make_job("llama3-8b").architecture, 2, 2) == (17, 15)
+
+
+def test_the_rule_is_that_of_the_software(make_job):
+    uneven = {"family": "llama", "layers": 31, "hidden": 256, "heads": 4, "ffn": 768, "vocab": 2048}
+    job, layout = make_job(uneven, devices=4), Layout(pipeline=4)
+    assert not can_split(job, layout)
+    ours = msgspec.structs.replace(job, software="torch")
+    assert can_split(ours, layout)
+    assert sum(layers_of_ranks(ours, layout)) == 31
+
+
+def test_one_rank_of_each_kind():
+    assert different_ranks((7, 8, 8, 9, 8, 7)) == [0, 1, 3, 5]
+    assert different_ranks((4,)) == [0]

@@ -14,7 +14,7 @@ from torch import nn
 
 from trimtab.models.stretch import Stretch, family_of
 from trimtab.parallel.mesh import Grid
-from trimtab.parallel.strategies.balance import cut
+from trimtab.planning.training.balance import cut, decoder_cut, stages_of_rank
 from trimtab.spec.errors import UsageError
 
 # What stage i takes and, at the end, what the last one gives, for inputs of a shape: tensors without data.
@@ -23,11 +23,11 @@ _ROUNDS = 3
 
 
 def decoder_stages(model: nn.Module, grid: Grid) -> tuple[dict[int, nn.Module], Boundaries]:
-    """The stages of this rank by number. The embedding counts with the first layer, norm and head are one more."""
+    """The stages of this rank by number, as `decoder_cut` says, by which planning goes as well."""
     layers = list(model.get_submodule(family_of(model).layers).children())
     head = model.get_output_embeddings().weight.numel()  # pyrefly: ignore[not-callable]
     costs = [sum(part.numel() for part in layer.parameters()) for layer in layers]
-    ranges = cut([*costs, head], grid.layout.pipeline * grid.layout.virtual)
+    ranges = decoder_cut(costs, head, grid.layout.pipeline * grid.layout.virtual)
     config: Any = model.config
     dtype = next(model.parameters()).dtype
 
@@ -85,8 +85,7 @@ def _boundary(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _own(stages: int, grid: Grid) -> range:
-    """Stages go round the ranks, so that each rank's virtual stages are spread over the depth."""
-    return range(grid.index("pipeline"), stages, grid.layout.pipeline)
+    return stages_of_rank(stages, grid.index("pipeline"), grid.layout.pipeline)
 
 
 @torch.no_grad()

@@ -140,6 +140,10 @@ def _stack_plan(stack: nn.Sequential, ranks: int) -> Plan:
 
 
 def _apply(module: nn.Module, mesh: DeviceMesh, plan: Plan) -> None:
+    for parameter in module.parameters():
+        if parameter.ndim == 1:
+            # Norms stay whole. Left where they were loaded, one of them would keep the whole model's file in memory.
+            parameter.data = parameter.data.clone()
     # All ranks hold the same weights already.
     parallelize_module(module, mesh, plan, src_data_rank=None)
 

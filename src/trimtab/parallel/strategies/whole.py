@@ -48,7 +48,7 @@ class Whole:
         return [({name: parts[i] for name, parts in split.items()}, part) for i, part in enumerate(wanted)]
 
     def _without_sums(self) -> AbstractContextManager[None]:
-        """DDP keeps gradients on this rank until the last micro-batch."""
+        """DDP keeps gradients, which are whole anyway, on this rank until the last micro-batch."""
         return self._module.no_sync() if isinstance(self._module, DistributedDataParallel) else nullcontext()
 
 

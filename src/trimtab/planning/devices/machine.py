@@ -27,6 +27,15 @@ class HostCost(msgspec.Struct, frozen=True, kw_only=True):
     step_seconds: float
 
 
+class HostMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process that trains by one strategy holds beside its tensors: code, buffers and caches in bytes; and of
+    the tensors that come and go, what its allocator keeps besides, as a fraction.
+    """
+
+    process_bytes: int
+    spare: float
+
+
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """Devices of one kind, `per_node` in a node.
 
@@ -37,8 +46,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     `inside` links devices of a node, `between` is each device's share of the network. `overlap`: which part
     of a collective runs beside computation. `measured`: the rates include what software wastes. `traffic_curve`
     replaces the memory bandwidth for tensors inside of layers: (bytes of a tensor, rate), by size, since small ones
-    stay in caches. `host`, by strategy, is what a processor that computes itself spends beside; `operations` are links
-    by collective.
+    stay in caches. `host` and `host_memory`, by strategy, are what a processor that computes itself spends and holds
+    beside; `operations` are links by collective.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     gemm_curve: tuple[tuple[float, float], ...] = ()
     traffic_curve: tuple[tuple[float, float], ...] = ()
     host: dict[str, HostCost] = {}
+    host_memory: dict[str, HostMemory] = {}
     operations: dict[str, Link] = {}
 
     def gemm_seconds(self, flops: float, bytes_moved: float) -> float:

@@ -16,6 +16,7 @@ from trimtab.spec.profile import Comparison, Profile, Quantity
 
 # Below this many runs the median is one run's accident.
 FEWEST_RUNS = 3
+NOTHING_COMPARED = "Nothing that was predicted from this profile has been measured yet."
 
 
 class Fitness(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,12 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
     mean_error: float
     worst_error: float
     refitted_error: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.quantity}: {self.runs} runs predicted {self.mean_error:.1%} off on average, "
+            f"{self.worst_error:.1%} at worst; {self.refitted_error:.1%} after --refit (× {self.factor:.3f})."
+        )
 
 
 def fitness(profile: Profile) -> list[Fitness]:

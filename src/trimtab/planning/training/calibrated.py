@@ -1,24 +1,28 @@
-"""A measured machine, with what only whole steps show: the host's work by strategy, and traffic that stays in caches.
+"""A measured machine, with what only whole steps show: the host's work and memory by strategy, and traffic that stays
+in caches.
 
-Each is what is left of a step's measured time when all that is known of it is taken away, by rule: from two depths of
-one model the difference is that of their layers.
+Each is what is left of what was measured when all that is known of it is taken away, by rule: from two depths of one
+model the difference is that of their layers; a narrow model has next to no tensors, so its memory is the process's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
-import msgspec
+from msgspec.structs import replace
 
-from trimtab.planning.devices.machine import HostCost, Link, Machine
+from trimtab.planning.devices.machine import HostCost, HostMemory, Link, Machine
 from trimtab.planning.devices.profiles import machine_of_profile
 from trimtab.planning.training.architecture import Architecture
+from trimtab.planning.training.communication import all_reduce
 from trimtab.planning.training.division import micro_batches
-from trimtab.planning.training.host import AXES, PLAIN, passes
+from trimtab.planning.training.host import PLAIN, passes, strategies
 from trimtab.planning.training.job import Job
 from trimtab.planning.training.kernels import traffic_bytes
-from trimtab.planning.training.stages import stage_layers
+from trimtab.planning.training.layer_costs import IN_LAYERS, hidden_bytes
+from trimtab.planning.training.memory import memory_of
+from trimtab.planning.training.stages import layers_of_ranks
 from trimtab.planning.training.step_time import StepTimes
 from trimtab.spec.layout import Layout
 from trimtab.spec.profile import Profile, StepSample
@@ -33,38 +37,46 @@ def calibrated_machine(profile: Profile, *, single_precision: bool, per_node: in
     if not profile.steps or profile.overlap or not single_precision:
         return machine
     # The probes' small messages count latency and dispatch together, so that links keep bandwidth alone.
-    known = msgspec.structs.replace(
+    known = replace(
         machine,
         inside=_without_latency(machine.inside),
         operations={name: _without_latency(link) for name, link in machine.operations.items()},
         traffic_curve=((1.0, _INSTANT),),
         host={PLAIN: HostCost(layer_seconds=0.0, step_seconds=0.0)},
+        host_memory=_host_memory(machine, profile.steps),
     )
     pairs = list(_pairs(profile.steps))
     narrow = min(first.hidden for first, _ in pairs)
     host = {
-        _axis(first.layout): _host_cost(known, first, second)
+        _strategy(first.layout): _host_cost(known, first, second)
         for first, second in pairs
         if first.hidden == narrow
     }
-    known = msgspec.structs.replace(known, host=host)
-    wide = [_traffic_point(known, first, second) for first, second in pairs if first.hidden > narrow]
-    return msgspec.structs.replace(known, traffic_curve=tuple(sorted(point for point in wide if point)))
+    known = replace(known, host=host)
+    wide = [pair for pair in pairs if pair[0].hidden > narrow]
+    points = [_traffic_point(known, *pair) for pair in wide if _strategy(pair[0].layout) == PLAIN]
+    known = replace(known, traffic_curve=tuple(sorted(point for point in points if point)))
+    split = next((pair for pair in wide if pair[0].layout.tensor > 1), None)
+    return known if split is None else _with_messages_of_layers(known, *split)
 
 
 def _without_latency(link: Link) -> Link:
-    return msgspec.structs.replace(link, latency_seconds=0.0)
+    return replace(link, latency_seconds=0.0)
 
 
 def _pairs(samples: Sequence[StepSample]) -> Iterator[tuple[StepSample, StepSample]]:
     """Two depths of one model under one layout."""
     for first, second in pairwise(samples):
-        if msgspec.structs.replace(first, layers=second.layers, seconds=second.seconds) == second:
+        if (
+            replace(first, layers=second.layers, seconds=second.seconds, peak_bytes=second.peak_bytes)
+            == second
+        ):
             yield first, second
 
 
-def _axis(layout: Layout) -> str:
-    return next((axis for axis in AXES if getattr(layout, axis) > 1), PLAIN)
+def _strategy(layout: Layout) -> str:
+    """A probe uses one."""
+    return strategies(layout)[0]
 
 
 def _host_cost(machine: Machine, first: StepSample, second: StepSample) -> HostCost:
@@ -72,6 +84,49 @@ def _host_cost(machine: Machine, first: StepSample, second: StepSample) -> HostC
     count = [passes(sample.layout, *_work(machine, sample)) for sample in (first, second)]
     layer = max(0.0, (left[1] - left[0]) / (count[1] - count[0]))
     return HostCost(layer_seconds=layer, step_seconds=max(0.0, left[0] - layer * count[0]))
+
+
+def _with_messages_of_layers(machine: Machine, first: StepSample, second: StepSample) -> Machine:
+    """With the rate of all-reduces between computations: ranks wait for the slower one every time, and every message
+    is in memory that was not touched before, which a probe of the collective by itself does not show.
+    """
+    instant = Link(latency_seconds=0.0, bytes_per_second=_INSTANT)
+    known = replace(machine, operations=machine.operations | {IN_LAYERS: instant})
+    left = [sample.seconds - _known_seconds(known, sample) for sample in (first, second)]
+    seconds = (left[1] - left[0]) / (second.layers - first.layers)
+    job, layout = _job(machine, first), _run(first)
+    alone = machine.link(layout.tensor, 1)
+    sent = 4 * all_reduce(hidden_bytes(job, layout), layout.tensor, replace(instant, bytes_per_second=1.0))
+    if seconds <= sent / alone.bytes_per_second:
+        return machine
+    slower = replace(alone, bytes_per_second=sent / seconds)
+    return replace(machine, operations=machine.operations | {IN_LAYERS: slower})
+
+
+def _host_memory(machine: Machine, samples: Sequence[StepSample]) -> dict[str, HostMemory]:
+    """By strategy: the process from the narrowest probe, what the allocator needs besides from the first wide one."""
+    nothing = HostMemory(process_bytes=0, spare=0.0)
+    found = {}
+    looked_at = [sample for sample in samples if sample.peak_bytes]
+    for name, group in groupby(looked_at, key=lambda sample: _strategy(sample.layout)):
+        probes = list(group)
+        bare = replace(machine, host_memory={name: nothing}, memory_factor=1.0)
+        narrow = min(sample.hidden for sample in probes)
+        process = max(s.peak_bytes - _tensors(bare, s)[0] for s in probes if s.hidden == narrow)
+        wide = next((sample for sample in probes if sample.hidden > narrow), None)
+        spare = 0.0
+        if wide is not None:
+            total, coming_and_going = _tensors(bare, wide)
+            spare = max(0.0, (wide.peak_bytes - process - total) / coming_and_going)
+        found[name] = HostMemory(process_bytes=max(0, process), spare=spare)
+    return found
+
+
+def _tensors(machine: Machine, sample: StepSample) -> tuple[int, int]:
+    """Bytes of all tensors of a probe's fullest rank, and of those that come and go."""
+    job, layout = _job(machine, sample), _run(sample)
+    found = memory_of(job, layout, layers_of_ranks(job, layout), micro_batches(job, layout))
+    return found.total, found.activations + found.logits + found.transient
 
 
 def _traffic_point(machine: Machine, first: StepSample, second: StepSample) -> tuple[float, float] | None:
@@ -88,15 +143,13 @@ def _traffic_point(machine: Machine, first: StepSample, second: StepSample) -> t
 
 def _known_seconds(machine: Machine, sample: StepSample) -> float:
     job, layout = _job(machine, sample), _run(sample)
-    layers = stage_layers(sample.layers, layout.pipeline, layout.virtual)
-    if layers is None:
-        raise ValueError("a probe's layers divide over its stages")
-    return StepTimes(job).of(layout, layers, micro_batches(job, layout)).total
+    return StepTimes(job).of(layout, layers_of_ranks(job, layout), micro_batches(job, layout)).total
 
 
 def _work(machine: Machine, sample: StepSample) -> tuple[int, int]:
-    """Layers of a rank, and its micro-batches."""
-    return sample.layers // sample.layout.pipeline, micro_batches(_job(machine, sample), _run(sample))
+    """Layers of the rank that has most, and its micro-batches."""
+    job, layout = _job(machine, sample), _run(sample)
+    return max(layers_of_ranks(job, layout)), micro_batches(job, layout)
 
 
 def _run(sample: StepSample) -> Layout:
@@ -104,7 +157,7 @@ def _run(sample: StepSample) -> Layout:
     layout = sample.layout
     share = sample.batch // (layout.data * layout.shard)
     size = share // (2 * layout.pipeline) if layout.pipeline > 1 else share
-    return msgspec.structs.replace(layout, micro_batch=size)
+    return replace(layout, micro_batch=size)
 
 
 def _job(machine: Machine, sample: StepSample) -> Job:

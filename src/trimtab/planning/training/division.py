@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trimtab.planning.training.job import Job
-from trimtab.planning.training.stages import stage_layers
+from trimtab.planning.training.stages import can_split
 from trimtab.spec.layout import Layout
 
 
@@ -55,7 +55,7 @@ def _stages(job: Job, layout: Layout) -> str:
     if layout.pipeline == 1:
         return ""
     stages, count = layout.pipeline * layout.virtual, micro_batches(job, layout)
-    if stage_layers(job.architecture.layers, layout.pipeline, layout.virtual) is None:
+    if not can_split(job, layout):
         return f"{job.architecture.layers} layers do not divide into {stages} stages."
     if count < layout.pipeline:
         return f"{count} micro-batches cannot fill a pipeline of {layout.pipeline} stages."

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from trimtab.planning.training.job import Job
 from trimtab.planning.training.software import software_of
-from trimtab.planning.training.stages import stage_layers
+from trimtab.planning.training.stages import can_split
 from trimtab.spec.layout import Layout, Recompute
 
 # A shorter piece of a sequence than this is not worth a context axis.
@@ -38,14 +38,14 @@ def families(job: Job) -> Iterator[Layout]:
             continue
         for context in _contexts(job, devices // tensor, tensor):
             for pipeline in divisors(devices // tensor // context):
-                if stage_layers(shape.layers, pipeline, 1) is None:
-                    continue
                 replicas = devices // tensor // context // pipeline
                 if job.global_batch % replicas or job.global_batch // replicas < pipeline:
                     continue
                 inner = Layout(tensor=tensor, sequence=tensor > 1, context=context, pipeline=pipeline)
-                for staged in _staged(job, inner, job.global_batch // replicas):
-                    yield from _shared(job, staged, replicas)
+                for staged in _staged(inner, job.global_batch // replicas):
+                    for layout in _shared(job, staged, replicas):
+                        if can_split(job, layout):
+                            yield layout
 
 
 def _contexts(job: Job, rest: int, tensor: int) -> Iterator[int]:
@@ -58,7 +58,7 @@ def _contexts(job: Job, rest: int, tensor: int) -> Iterator[int]:
         yield context
 
 
-def _staged(job: Job, layout: Layout, sequences: int) -> Iterator[Layout]:
+def _staged(layout: Layout, sequences: int) -> Iterator[Layout]:
     """The schedules of a pipeline. Virtual stages ask for micro-batches in multiples of the pipeline."""
     if layout.pipeline == 1:
         yield layout
@@ -68,8 +68,7 @@ def _staged(job: Job, layout: Layout, sequences: int) -> Iterator[Layout]:
     if sequences % layout.pipeline:
         return
     for virtual in range(2, _MAX_VIRTUAL + 1):
-        if stage_layers(job.architecture.layers, layout.pipeline, virtual) is not None:
-            yield replace(layout, schedule="interleaved", virtual=virtual)
+        yield replace(layout, schedule="interleaved", virtual=virtual)
 
 
 def _shared(job: Job, layout: Layout, replicas: int) -> Iterator[Layout]:

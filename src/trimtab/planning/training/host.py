@@ -10,6 +10,11 @@ from trimtab.spec.layout import Layout
 PLAIN, AXES = "data", ("shard", "tensor", "pipeline")
 
 
+def strategies(layout: Layout) -> list[str]:
+    """Those that a layout uses; plain alone where there is no other."""
+    return [axis for axis in AXES if getattr(layout, axis) > 1] or [PLAIN]
+
+
 def host_seconds(job: Job, layout: Layout, layers: int, micro_batches: int) -> float:
     """`layers` of the slowest rank. What each strategy adds to the plain one is added up."""
     costs = job.machine.host
@@ -17,8 +22,8 @@ def host_seconds(job: Job, layout: Layout, layers: int, micro_batches: int) -> f
         return job.machine.step_seconds
     plain = costs[PLAIN]
     layer, step = plain.layer_seconds, plain.step_seconds
-    for axis in AXES:
-        if getattr(layout, axis) > 1 and axis in costs:
+    for axis in strategies(layout):
+        if axis in costs:
             layer += costs[axis].layer_seconds - plain.layer_seconds
             step += costs[axis].step_seconds - plain.step_seconds
     return layer * passes(layout, layers, micro_batches) + step

@@ -16,10 +16,14 @@ from trimtab.spec.layout import Layout
 
 # Cross-entropy over the vocabulary in 32 bits: cast, maximum, exponentials, gradient, cast back.
 _LOSS_BYTES = 24.0
+# All-reduces that computation waits for; where they were not measured apart, as any other.
+IN_LAYERS = "all_reduce in layers"
 
 
 class LayerCosts(msgspec.Struct, frozen=True, kw_only=True):
-    """One layer and one micro-batch on one rank. Communication is what no computation hides."""
+    """One layer and one micro-batch on one rank. Communication is what no computation hides. `once`: a step's, however
+    many micro-batches pass.
+    """
 
     forward: float
     backward: float
@@ -27,6 +31,7 @@ class LayerCosts(msgspec.Struct, frozen=True, kw_only=True):
     tensor: float
     context: float
     shard: float
+    once: float
 
     @property
     def total(self) -> float:
@@ -49,13 +54,15 @@ def layer_costs(job: Job, layout: Layout, software: Software) -> LayerCosts:
     }[layout.recompute]
     tensor_forward, tensor_backward = _tensor(job, layout)
     forward, backward = seconds.forward + tensor_forward, seconds.backward + again + tensor_backward
+    shard, once = _shard(job, layout, forward, backward) if layout.shard > 1 else (0.0, 0.0)
     return LayerCosts(
         forward=seconds.forward,
         backward=seconds.backward,
         recompute=again,
         tensor=tensor_forward + tensor_backward,
         context=_context(job, layout),
-        shard=_shard(job, layout, forward, backward) if layout.shard > 1 else 0.0,
+        shard=shard,
+        once=once,
     )
 
 
@@ -73,7 +80,7 @@ def _tensor(job: Job, layout: Layout) -> tuple[float, float]:
     """
     if layout.tensor == 1:
         return 0.0, 0.0
-    link = job.machine.link(layout.tensor, 1)
+    link = job.machine.link(layout.tensor, 1, IN_LAYERS)
     forward = 2 * all_reduce(hidden_bytes(job, layout), layout.tensor, link)
     backward = forward * (2 if layout.recompute == "full" else 1)
     if layout.sequence:
@@ -93,14 +100,21 @@ def _context(job: Job, layout: Layout) -> float:
     return (gathers + 1) * all_gather(size, layout.context, link)
 
 
-def _shard(job: Job, layout: Layout, forward: float, backward: float) -> float:
-    """FSDP of one layer: weights gathered (twice under `reshard`), gradients reduced, replicas summed."""
+def _shard(job: Job, layout: Layout, forward: float, backward: float) -> tuple[float, float]:
+    """FSDP of one layer, by micro-batch and once a step: weights gathered (twice under `reshard`), gradients reduced.
+
+    Stages of a pipeline reduce gradients once, when all micro-batches have passed, and gather once without `reshard`.
+    """
     kept = states(job.precision, job.optimizer, layout)
     parameters = layer_parameters_of_rank(job.architecture, layout.tensor)
     gather, reduce = shard_seconds(job, layout, parameters, kept.gathered)
-    again = gather if layout.reshard else 0.0
     overlap = job.machine.overlap
-    return beside(gather, forward, overlap) + beside(again + reduce, backward, overlap)
+    if layout.pipeline == 1:
+        again = gather if layout.reshard else 0.0
+        return beside(gather, forward, overlap) + beside(again + reduce, backward, overlap), 0.0
+    if not layout.reshard:
+        return 0.0, gather + reduce
+    return beside(gather, forward, overlap) + beside(gather, backward, overlap), reduce
 
 
 def beside(communication: float, computation: float, overlap: float) -> float:
@@ -110,15 +124,13 @@ def beside(communication: float, computation: float, overlap: float) -> float:
 
 
 def shard_seconds(job: Job, layout: Layout, parameters: float, bytes_each: float) -> tuple[float, float]:
-    """To gather `parameters`, and to reduce their gradients over shards and replicas, in 32 bits."""
+    """To gather `parameters`, and to reduce their gradients over shards, in 32 bits."""
     inner = layout.tensor * layout.context
     gather = all_gather(
         bytes_each * parameters, layout.shard, job.machine.link(layout.shard, inner, "all_gather")
     )
     reduce = all_gather(4 * parameters, layout.shard, job.machine.link(layout.shard, inner, "reduce_scatter"))
-    replicas = layout.data * layout.context
-    outer = job.machine.link(replicas, inner * layout.shard)
-    return gather, reduce + all_reduce(4 * parameters / layout.shard, replicas, outer)
+    return gather, reduce
 
 
 def head_costs(job: Job, layout: Layout, software: Software) -> HeadCosts:
@@ -131,8 +143,11 @@ def head_costs(job: Job, layout: Layout, software: Software) -> HeadCosts:
         vocabulary = job.architecture.vocabulary
         size = float(tokens * vocabulary * job.compute_bytes)
         gathered = all_gather(size, layout.tensor, job.machine.link(layout.tensor, 1, "all_gather"))
+        if layout.tensor > 1:
+            # The parts are put together, read and written; of the whole gradient every rank copies its part.
+            gathered += job.machine.traffic_seconds(size * (2 + 2 / layout.tensor), size)
     loss = job.machine.traffic_seconds(_LOSS_BYTES * tokens * vocabulary, 4.0 * tokens * vocabulary)
-    link = job.machine.link(layout.tensor, 1)
+    link = job.machine.link(layout.tensor, 1, IN_LAYERS)
     # The head's backward pass sums its input's gradient; the embedding sums its output where it is here too.
     sums = 2 if layout.pipeline == 1 else 1
     return HeadCosts(

@@ -6,9 +6,10 @@ import msgspec
 
 from trimtab.planning.training.division import micro_batches, misfit
 from trimtab.planning.training.flops import reported_tflops, utilisation
-from trimtab.planning.training.job import Job
+from trimtab.planning.training.job import Job, Software
 from trimtab.planning.training.memory import MemoryBytes, memory_of
-from trimtab.planning.training.stages import stage_layers
+from trimtab.planning.training.software import software_of
+from trimtab.planning.training.stages import layers_of_ranks
 from trimtab.planning.training.step_time import StepSeconds, StepTimes
 from trimtab.spec.layout import Layout
 from trimtab.spec.units import format_bytes
@@ -39,6 +40,7 @@ class Scorer:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._times = StepTimes(job)
+        self._splits: dict[tuple[int, int, Software], tuple[int, ...]] = {}
 
     def plan(self, layout: Layout) -> Plan:
         if layout.micro_batch is None:
@@ -71,11 +73,11 @@ class Scorer:
             hfu=utilisation(job, total, layout.recompute),
         )
 
-    def _layers(self, layout: Layout) -> tuple[int, int, int]:
-        layers = stage_layers(self.job.architecture.layers, layout.pipeline, layout.virtual)
-        if layers is None:
-            raise ValueError(f"{layout} was not checked with misfit")
-        return layers
+    def _layers(self, layout: Layout) -> tuple[int, ...]:
+        key = (layout.pipeline, layout.virtual, software_of(self.job, layout))
+        if key not in self._splits:
+            self._splits[key] = layers_of_ranks(self.job, layout)
+        return self._splits[key]
 
 
 def too_large(job: Job, memory: MemoryBytes) -> str | None:

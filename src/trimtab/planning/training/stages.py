@@ -3,21 +3,63 @@
 from __future__ import annotations
 
 from trimtab.planning.training.architecture import Architecture
+from trimtab.planning.training.balance import decoder_cut, stages_of_rank
+from trimtab.planning.training.job import Job
+from trimtab.planning.training.software import software_of
+from trimtab.spec.layout import Layout
 
 
-def stage_layers(layers: int, pipeline: int, virtual: int) -> tuple[int, int, int] | None:
-    """Layers of the first rank, of those between, and of the last; None where they do not divide.
+def can_split(job: Job, layout: Layout) -> bool:
+    """Whether its layers fill the stages by the rule of the layout's software."""
+    layers, stages = job.architecture.layers, layout.pipeline * layout.virtual
+    if stages == 1:
+        return True
+    if software_of(job, layout) == "torch":
+        # The head may be a stage of its own.
+        return layers + 1 >= stages
+    return published_split(layers, layout.pipeline, layout.virtual) is not None
+
+
+def layers_of_ranks(job: Job, layout: Layout) -> tuple[int, ...]:
+    """By rank of the pipeline. `torch` is our own training, whose very cut this is; the others as published."""
+    if layout.pipeline > 1 and software_of(job, layout) == "torch":
+        return trained_split(job.architecture, layout.pipeline, layout.virtual)
+    split = published_split(job.architecture.layers, layout.pipeline, layout.virtual)
+    if split is None:
+        raise ValueError(f"{layout} was not checked with misfit")
+    return split
+
+
+def different_ranks(layers: tuple[int, ...]) -> list[int]:
+    """Ranks of a pipeline that stand for all: its ends, and of those between with as many layers the first, which
+    holds most micro-batches.
+    """
+    last = len(layers) - 1
+    kinds = {(layers[rank], rank == 0, rank == last): rank for rank in range(last, -1, -1)}
+    return sorted(kinds.values())
+
+
+def published_split(layers: int, pipeline: int, virtual: int) -> tuple[int, ...] | None:
+    """None where they do not divide.
 
     Either the layers divide evenly, or they do with the embedding and the head each in the place of a layer,
     as Llama 3 405B was trained (126 layers on 16 stages).
     """
     stages = pipeline * virtual
     if layers % stages == 0:
-        return (layers // pipeline,) * 3
+        return (layers // pipeline,) * pipeline
     if pipeline > 1 and (layers + 2) % stages == 0 and layers + 2 > stages:
         between = (layers + 2) // pipeline
-        return between - 1, between, between - 1
+        return between - 1, *[between] * (pipeline - 2), between - 1
     return None
+
+
+def trained_split(shape: Architecture, pipeline: int, virtual: int) -> tuple[int, ...]:
+    """As `parallel/strategies/stages.py` cuts a decoder."""
+    stages = pipeline * virtual
+    ranges = decoder_cut([shape.layer_parameters] * shape.layers, shape.embedding, stages)
+    held = [sum(1 for index in part if index < shape.layers) for part in ranges]
+    return tuple(sum(held[i] for i in stages_of_rank(stages, rank, pipeline)) for rank in range(pipeline))
 
 
 def layer_parameters_of_rank(shape: Architecture, tensor: int) -> float:

@@ -41,9 +41,10 @@ GRADIENT_BYTES: Mapping[Precision, int] = {precision: kept[1] for precision, kep
 def states(precision: Precision, optimizer: Optimizer, layout: Layout) -> States:
     """Of one rank, per parameter that its tensor and pipeline axes leave it.
 
-    `shard` is torch's FSDP2: 32-bit shards are the master copy, gathered for use in the compute dtype. `zero`
-    shares the optimizer state (1) and the gradients (2) over `data`. Muon's moments for embeddings and norms
-    are AdamW's; that they are twice as large is left out.
+    `shard` is torch's FSDP2: 32-bit shards are the master copy, gathered for use in the compute dtype, but as they
+    are under `mixed`, which casts later (autocast). `zero` shares the optimizer state (1) and the
+    gradients (2) over `data`. Muon's moments for embeddings and norms are AdamW's; that they are twice as large is
+    left out.
     """
     weights, gradients, master = _KEPT[precision]
     moments = _MOMENTS[optimizer]
@@ -53,7 +54,7 @@ def states(precision: Precision, optimizer: Optimizer, layout: Layout) -> States
             weights=4 / n,
             gradients=4 / n,
             optimizer=moments / (n * (layout.data if layout.zero else 1)),
-            gathered=4.0 if precision == "fp32" else 2.0,
+            gathered=2.0 if precision in ("bf16", "fp16") else 4.0,
         )
     return States(
         weights=weights,

@@ -68,14 +68,14 @@ class StepTimes:
         self._layers: dict[tuple[object, ...], LayerCosts] = {}
         self._heads: dict[tuple[object, ...], HeadCosts] = {}
 
-    def of(self, layout: Layout, layers: tuple[int, int, int], micro_batches: int) -> StepSeconds:
-        """`layers` as `stages.stage_layers` gives them."""
+    def of(self, layout: Layout, layers: tuple[int, ...], micro_batches: int) -> StepSeconds:
+        """`layers` as `stages.layers_of_ranks` gives them."""
         job, software = self._job, software_of(self._job, layout)
         layer, head = self._layer(layout, software), self._head(layout, software)
         between = between_stages(job, layout, software)
-        # The last rank has the head; ranks between may have a layer more instead.
-        last = layers[2] * layer.total + head.compute + head.tensor >= layers[1] * layer.total
-        count, heads = (layers[2], micro_batches) if last else (layers[1], 0)
+        # The last rank has the head; others may have more layers instead.
+        last = layers[-1] * layer.total + head.compute + head.tensor >= max(layers) * layer.total
+        count, heads = (layers[-1], micro_batches) if last else (max(layers), 0)
         many = micro_batches * count
         return StepSeconds(
             compute=many * (layer.forward + layer.backward) + heads * head.compute,
@@ -83,9 +83,9 @@ class StepTimes:
             tensor=many * layer.tensor + heads * head.tensor,
             context=many * layer.context,
             pipeline=micro_batches * between,
-            shard=many * layer.shard + _edges_of_shards(job, layout),
+            shard=many * layer.shard + count * layer.once + _edges_of_shards(job, layout),
             data=_data(job, layout, layers, micro_batches, layer, software),
-            bubble=idle_micro_batches(layout) * (layers[1] * layer.total + between),
+            bubble=idle_micro_batches(layout) * (max(layers) * layer.total + between),
             optimizer=update_seconds(job, layout, layers),
             host=host_seconds(job, layout, count, micro_batches),
         )
@@ -111,7 +111,7 @@ class StepTimes:
         return self._heads[key]
 
 
-def _parameters(job: Job, layout: Layout, layers: tuple[int, int, int]) -> float:
+def _parameters(job: Job, layout: Layout, layers: tuple[int, ...]) -> float:
     """Of the first rank, which has the embedding."""
     return rank_parameters(job, layout, layers[0], first=True, last=layout.pipeline == 1)
 
@@ -130,22 +130,20 @@ def _edges_of_shards(job: Job, layout: Layout) -> float:
 def _data(
     job: Job,
     layout: Layout,
-    layers: tuple[int, int, int],
+    layers: tuple[int, ...],
     micro_batches: int,
     layer: LayerCosts,
     software: Software,
 ) -> float:
-    """Replicas sum their gradients, or under `zero` reduce and gather shares of them.
-
-    FSDP sums over replicas layer by layer, which `layer_costs` counts.
-    """
+    """Replicas sum their gradients, or under `zero` reduce and gather shares of them; beside shards each its own."""
     tied = _tied_tables(job, layout)
     ranks = layout.data * layout.context
-    if layout.shard > 1 or ranks == 1:
+    if ranks == 1:
         return tied
-    link = job.machine.link(ranks, layout.tensor)
-    parameters = _parameters(job, layout, layers)
-    reduce = all_gather(GRADIENT_BYTES[job.precision] * parameters, ranks, link)
+    link = job.machine.link(ranks, layout.tensor * layout.shard)
+    parameters = _parameters(job, layout, layers) / layout.shard
+    size = 4 if layout.shard > 1 else GRADIENT_BYTES[job.precision]
+    reduce = all_gather(size * parameters, ranks, link)
     gather = reduce if not layout.zero else all_gather(job.compute_bytes * parameters, ranks, link)
     if layout.zero and software == "torch":
         # Ours lets DDP sum gradients whole, and then exchanges 32-bit weights.

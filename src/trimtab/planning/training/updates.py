@@ -16,8 +16,8 @@ _UPDATE_BYTES, _OUR_UPDATE_BYTES = 58.0, 40.0
 _STEPS = 5
 
 
-def update_seconds(job: Job, layout: Layout, layers: tuple[int, int, int]) -> float:
-    """Of one step. `layers` as `stages.stage_layers` gives them; the first rank has the embedding."""
+def update_seconds(job: Job, layout: Layout, layers: tuple[int, ...]) -> float:
+    """Of one step. `layers` as `stages.layers_of_ranks` gives them; the first rank has the embedding."""
     parameters = rank_parameters(job, layout, layers[0], first=True, last=layout.pipeline == 1)
     shared = layout.shard * (layout.data if layout.zero else 1)
     each = _OUR_UPDATE_BYTES if job.machine.measured else _UPDATE_BYTES

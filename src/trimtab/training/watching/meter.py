@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from torch import nn
 
+from trimtab.parallel.memory import peak_bytes
 from trimtab.parallel.ranks import Ranks
 from trimtab.training.job import TrainJob
-from trimtab.training.watching.memory import peak_bytes
 from trimtab.training.watching.utilization import flops_per_token, peak
 from trimtab.training.watching.writers import Writer
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.parallel.strategies.balance import cut
+from trimtab.planning.training.balance import cut, decoder_cut, stages_of_rank
 from trimtab.spec.errors import UsageError
 
 costs_and_stages = st.lists(st.floats(0, 100), min_size=1, max_size=9).flatmap(
@@ -33,6 +33,14 @@ def test_no_other_cut_is_better(case):
         largest(costs, [range(a, b) for a, b in itertools.pairwise([0, *way, len(costs)])]) for way in ways
     )
     assert largest(costs, cut(costs, stages)) == pytest.approx(best)
+
+
+def test_a_heavy_head_is_a_stage_of_its_own():
+    assert decoder_cut([1.0] * 4, 9.0, 3) == [range(2), range(2, 4), range(4, 5)]
+
+
+def test_ranks_take_turns():
+    assert [list(stages_of_rank(6, rank, 2)) for rank in (0, 1)] == [[0, 2, 4], [1, 3, 5]]
 
 
 def test_more_stages_than_layers_are_refused():
