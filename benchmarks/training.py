@@ -37,9 +37,10 @@ from trimtab.models.create import create
 from trimtab.models.load import load
 from trimtab.parallel.launching.pulse import RECORDER, Pulse
 from trimtab.parallel.ranks import Ranks, meet
+from trimtab.spec.architectures import Architecture
 from trimtab.spec.clock import now
 from trimtab.spec.hardware import this_machine
-from trimtab.spec.recipe import Architecture, Data
+from trimtab.spec.recipe_data import Data
 from trimtab.stats.paired import CLAIM_ROUNDS, noise, ratio
 from trimtab.training.job import TrainJob, Watching
 from trimtab.training.loop import Run

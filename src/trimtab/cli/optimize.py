@@ -83,7 +83,7 @@ def show_forecast(recipe: Recipe, output: Path | None = None) -> None:
         say(f"this run has ended before; showing what it came to ({folder})")
         return
     from trimtab.optimization.forecast import forecast, matrix_rate, parameters
-    from trimtab.spec.recipe import Architecture
+    from trimtab.spec.architectures import Architecture
 
     if isinstance(recipe.model, Architecture):
         weights = parameters(recipe.model)

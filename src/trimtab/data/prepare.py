@@ -24,7 +24,7 @@ from trimtab.data.tokenizer import train_bpe
 from trimtab.spec.artifact import TOKENIZER_FILES, copy_files, file_digest
 from trimtab.spec.errors import DataError
 from trimtab.spec.ids import digest
-from trimtab.spec.recipe import Data
+from trimtab.spec.recipe_data import Data
 
 # Raised when prepared folders made by older code must not be reused.
 _FORMAT = 1

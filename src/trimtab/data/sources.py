@@ -18,7 +18,7 @@ import msgspec
 
 from trimtab.data.chat import Message, check_messages
 from trimtab.spec.errors import DataError
-from trimtab.spec.recipe import Source
+from trimtab.spec.recipe_data import Source
 
 # Their lines repeat across files (generated tables, tests), so they would leak from train to test.
 _LEFT_OUT = frozenset(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from trimtab.data.sources import Document, documents
-from trimtab.spec.recipe import Data, Source
+from trimtab.spec.recipe_data import Data, Source
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from trimtab.models.load import save
+from trimtab.spec.architectures import Architecture
 from trimtab.spec.errors import ModelError
-from trimtab.spec.recipe import Architecture
 
 
 def create(architecture: Architecture, tokenizer_folder: Path, folder: Path, seed: int) -> Path:

@@ -12,9 +12,10 @@ from trimtab.models.create import create
 from trimtab.models.info import ModelInfo, inspect
 from trimtab.optimization.training import Trainer, Training
 from trimtab.optimization.workspace import OnEvent, Workspace
+from trimtab.spec.architectures import Architecture
 from trimtab.spec.artifact import content_digest
 from trimtab.spec.errors import ModelError
-from trimtab.spec.recipe import Architecture, Recipe
+from trimtab.spec.recipe import Recipe
 from trimtab.store.store import Store
 
 
