@@ -33,6 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trimtab.data.loader import Loader
 from trimtab.data.prepare import prepare
 from trimtab.data.prepared import Prepared
+from trimtab.data.samples.windows import Windows
 from trimtab.models.create import create
 from trimtab.models.load import load
 from trimtab.parallel.launching.pulse import RECORDER, Pulse
@@ -66,7 +67,7 @@ def bare(model_folder: Path, data: Prepared, rank: int) -> Side:
     def take(steps: int) -> float:
         value = 0.0
         for _ in range(steps):
-            loss = _loss(wrapped, torch.from_numpy(loader.next()))
+            loss = _loss(wrapped, torch.from_numpy(loader.next()["windows"]))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
@@ -88,7 +89,7 @@ def accelerated(model_folder: Path, data: Prepared, rank: int) -> Side:
     def take(steps: int) -> float:
         value = 0.0
         for _ in range(steps):
-            loss = _loss(model, torch.from_numpy(loader.next()))
+            loss = _loss(model, torch.from_numpy(loader.next()["windows"]))
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
@@ -111,7 +112,7 @@ def fabricated(model_folder: Path, data: Prepared, rank: int) -> Side:
     def take(steps: int) -> float:
         value = 0.0
         for _ in range(steps):
-            loss = _loss(wrapped, torch.from_numpy(loader.next()))
+            loss = _loss(wrapped, torch.from_numpy(loader.next()["windows"]))
             fabric.backward(loss)
             fabric.clip_gradients(wrapped, optimizer, max_norm=CLIP, error_if_nonfinite=False)
             optimizer.step()
@@ -156,7 +157,7 @@ def _adamw(model: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def _loader(data: Prepared, rank: int) -> Loader:
-    return Loader(data.tokens("train"), length=LENGTH, batch=BATCH, seed=0, rank=rank, world=WORLD)
+    return Loader(Windows(data.tokens("train"), LENGTH), batch=BATCH, seed=0, rank=rank, world=WORLD)
 
 
 def _loss(model: torch.nn.Module, windows: torch.Tensor) -> torch.Tensor:
