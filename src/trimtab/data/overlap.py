@@ -40,5 +40,5 @@ def check_overlap(share: float, *, what: str = f"{SHINGLE_LINES}-line passages")
             f"{share:.1%} of the test data's {what} are in the training data too; "
             f"at most {MAX_SHARE:.0%} may be.",
             where="data",
-            remedy="Remove what is shared from one of the two.",
+            remedy="Remove what is shared from one of the two; of one source that is divided, what it holds twice.",
         )

@@ -223,7 +223,11 @@ def _explain(error: pydantic.ValidationError, document: Document) -> RecipeError
     # Of the arms of a union, the one that got furthest is the one that was meant.
     faults = sorted(
         error.errors(),
-        key=lambda f: (f["type"] != "extra_forbidden", -len(f["loc"]), f["type"] != "value_error"),
+        key=lambda f: (
+            f["type"] != "extra_forbidden",
+            -len(f["loc"]),
+            not f["type"].startswith(("value_error", "union_tag")),
+        ),
     )
     fault = faults[0]
     path = _written(fault["loc"], document.values)
