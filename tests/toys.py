@@ -13,8 +13,8 @@ from trimtab.data.prepare_images import prepare_images
 from trimtab.data.prepared import Prepared
 from trimtab.data.prepared_images import PreparedImages
 from trimtab.models.create import create_encoder, create_image_model
-from trimtab.spec.architectures import BertArchitecture, ResNetArchitecture
 from trimtab.models.tasks import AUTO_CLASSES
+from trimtab.spec.architectures import BertArchitecture, ResNetArchitecture
 from trimtab.spec.recipe_data import Data, Source
 from trimtab.training.job import TrainJob
 from trimtab.training.samples import held_out_samples
@@ -149,7 +149,9 @@ def plainly_measured(job, texts):
         data = Prepared.load(job.data)
         rows = [json.loads(line) for line in texts.read_text().splitlines()]
         held = [rows[int(name.rpartition(":")[2]) - 1] for name in data.names("validation")]
-        logits = model(**tokenizer([row["t"] for row in held], padding=True, return_tensors="pt")).logits
+        texts_held = [row["t"] for row in held]
+        cut = {"padding": True, "truncation": True, "max_length": job.sequence_length}
+        logits = model(**tokenizer(texts_held, return_tensors="pt", **cut)).logits
         labels = torch.tensor([model.config.label2id[row["y"]] for row in held])
     else:
         samples = held_out_samples(job, multiple=1)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toys import KINDS, job_of, plainly_measured, stock
 
+from toys import KINDS, job_of, plainly_measured, stock
 from trimtab.data.prepared import Prepared
 from trimtab.data.prepared_images import PreparedImages
 

@@ -67,12 +67,12 @@ WHOLE = {
 }
 # Encoders and image models: what needs no knowledge of their layers. Batch norms see a micro-batch at a time, so
 # those train in another way.
-LAID_OUT = ("data=2", "data=2,zero=1", "shard=2,reshard=on", "data=2,shard=2")
 OTHER_KINDS = {
-    "tiny-fill-mask": (*LAID_OUT, "shard=2,recompute=full,micro_batch=2"),
-    "tiny-text-classification": (*LAID_OUT, "data=2,micro_batch=1"),
-    "tiny-image-classification": LAID_OUT,
+    "tiny-fill-mask": ("data=2", "data=2,zero=1", "shard=2,reshard=on,recompute=full,micro_batch=2"),
+    "tiny-text-classification": ("data=2,micro_batch=2", "data=2,zero=1", "shard=2,reshard=on"),
+    "tiny-image-classification": ("data=2", "data=2,zero=1", "shard=2,reshard=on", "data=2,shard=2"),
 }
+OTHER_KINDS_SLOW = ("data=4,zero=1", "data=2,shard=2", "shard=2,reshard=on", "shard=4")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,12 @@ def test_encoders_and_image_models_go_on_from_another_layouts_checkpoint(group, 
         assert max(case.max_abs_loss_difference, case.max_abs_parameter_difference) <= 1e-12, case
         assert case.max_abs_moment_difference <= 1e-12, case
         assert case.equal, case
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", OTHER_KINDS)
+def test_encoders_and_image_models_in_four_processes(group, model):
+    check(group, model, [parse_layout(text) for text in OTHER_KINDS_SLOW])
 
 
 @pytest.mark.slow

@@ -46,25 +46,32 @@ def folder_named(recipe: Recipe) -> Path | None:
 def settle(recipe: Recipe, ready: Path | None) -> Recipe:
     """The recipe with its task, which the rest of it and the model in a folder were checked for.
 
-    Raises `RecipeError`, `ModelError`, and `UsageError` for a layout that other models than decoders cannot have.
+    Raises `RecipeError`, `ModelError`, and `UsageError` for a layout or an optimizer that is for decoders alone.
     """
     settled = recipe.for_model(task_of(ready) if ready else None)
     if settled.task is None:
         raise TypeError("a recipe for a model has a task")
     if ready is not None:
         check_model(ready, settled.task)
-    layout = settled.parallel
-    if (
-        settled.task != "text-generation"
-        and layout != "auto"
-        and layout.tensor * layout.pipeline * layout.context > 1
-    ):
+    if settled.task != "text-generation":
+        _refuse_what_is_for_decoders(settled)
+    return settled
+
+
+def _refuse_what_is_for_decoders(recipe: Recipe) -> None:
+    layout = recipe.parallel
+    if layout != "auto" and layout.tensor * layout.pipeline * layout.context > 1:
         raise UsageError(
-            f"{layout} cuts the layers or sequences of decoders, and a model for {settled.task} is none.",
+            f"{layout} cuts the layers or sequences of decoders, and a model for {recipe.task} is none.",
             where="parallel",
             remedy="Use data, shard or both, such as data=2,shard=2.",
         )
-    return settled
+    if recipe.training.optimizer == "muon":
+        raise UsageError(
+            f"Muon is for the matrices of decoders, and a model for {recipe.task} is none.",
+            where="training.optimizer",
+            remedy="Use adamw, or auto.",
+        )
 
 
 def refuse_other_tasks(recipe: Recipe, ready: Path | None) -> None:

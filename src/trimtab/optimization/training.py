@@ -186,12 +186,6 @@ class Trainer:
         """The recipe's, or for `auto` the one that this run began with: its state lies in the checkpoints."""
         wanted = self._recipe.training.optimizer
         if self.task != "text-generation":
-            if wanted == "muon":
-                raise UsageError(
-                    f"Muon is for the matrices of decoders, and this is {self.task}.",
-                    where="training.optimizer",
-                    remedy="Use adamw, or auto.",
-                )
             return "adamw"
         if wanted != "auto":
             return wanted
