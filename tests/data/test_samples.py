@@ -10,7 +10,7 @@ from trimtab.data.loader import Loader
 from trimtab.data.samples.base import IGNORED
 from trimtab.data.samples.masked import MaskedWindows
 from trimtab.data.samples.texts import LabelledTexts
-from trimtab.data.tokenizer import train_bpe
+from trimtab.data.tokenizer import load_tokenizer, train_bpe
 from trimtab.spec.errors import DataError
 
 FRAME = Frame(starts=(1,), ends=(2,), pad=0, mask=3, special=frozenset(range(4)))
@@ -93,6 +93,10 @@ def test_what_an_encoder_needs_of_its_tokenizer(tmp_path):
     )
     # The mask takes its space along, as the word did that it stands for.
     assert stock.decode(stock("the [MASK] sat")["input_ids"]) == "[CLS]the[MASK] sat[SEP]"
+    tokenizer = load_tokenizer(folder)
+    tokenizer.enable_padding(length=9)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert frame_of(folder).ends == (3,)
     decoder = frame_of(train_bpe(text, 300, tmp_path / "decoder"))
     with pytest.raises(DataError, match="no mask token"):
         MaskedWindows(np.arange(99, dtype="<u2"), decoder, length=9, vocabulary=300, seed=0)

@@ -68,7 +68,7 @@ def train_bpe(texts: Iterable[str], vocabulary: int, folder: Path, *, encoder: b
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Raises `DataError` for a folder without a readable `tokenizer.json`."""
+    """It neither cuts nor pads. Raises `DataError` for a folder without a readable `tokenizer.json`."""
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
@@ -79,9 +79,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             remedy="Save the tokenizer with transformers' AutoTokenizer first.",
         )
     try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"the tokenizer cannot be read: {error}.", where=str(path)) from error
+    # Some folders keep what their authors cut and padded texts to.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def end_of_text_id(folder: Path, tokenizer: Tokenizer) -> int:

@@ -13,7 +13,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from trimtab.spec import units
-from trimtab.spec.architectures import FromScratch
+from trimtab.spec.architectures import BertArchitecture, FromScratch
 from trimtab.spec.errors import RecipeError, UsageError
 from trimtab.spec.ids import NAME
 from trimtab.spec.layout import Layout, layout_from, parse_layout
@@ -177,6 +177,9 @@ class Recipe(Part):
         """What of the recipe does not go with the task, or None."""
         if not isinstance(self.model, str) and task not in (able := TASKS_OF[self.model.architecture]):
             return f"a {self.model.architecture} is for {' or '.join(able)}, not for {task}"
+        length = self.training.sequence_length
+        if isinstance(self.model, BertArchitecture) and length > self.model.context:
+            return f"training.sequence_length ({length}) is beyond the model's context ({self.model.context})"
         if classifies(task) and self.training.tokens:
             return "a classifier counts training.samples or training.epochs, not tokens"
         if not classifies(task) and (self.training.samples or self.training.epochs):

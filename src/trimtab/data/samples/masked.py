@@ -44,8 +44,9 @@ class MaskedWindows:
         if not self.count:
             raise too_short(len(tokens), length)
         self._tokens, self._frame, self._mask = tokens, frame, frame.mask
-        self._vocabulary, self._seed = vocabulary, seed
+        self._seed = seed
         self._special = np.array(sorted(frame.special), dtype=np.int64)
+        self._words = np.setdiff1d(np.arange(vocabulary), self._special)
 
     def take(self, numbers: Sequence[int], positions: Sequence[int]) -> Batch:
         pairs = [self._one(number, position) for number, position in zip(numbers, positions, strict=True)]
@@ -65,7 +66,7 @@ class MaskedWindows:
         labels = np.full_like(ids, IGNORED)
         labels[chosen] = ids[chosen]
         fate = random.random(len(chosen))
-        others = random.integers(self._vocabulary, size=len(chosen))
+        others = random.choice(self._words, len(chosen))
         ids[chosen] = np.where(
             fate < MASKED, self._mask, np.where(fate < MASKED + REPLACED, others, ids[chosen])
         )
