@@ -27,12 +27,13 @@ from trimtab.models.create import create
 from trimtab.optimization.expectation import expect
 from trimtab.parallel.launching.launch import Group, launch
 from trimtab.parallel.machine import measure_machine
+from trimtab.spec.architectures import Architecture
 from trimtab.spec.clock import now
 from trimtab.spec.hardware import Hardware, this_machine
 from trimtab.spec.layout import Layout, parse_layout
 from trimtab.spec.measures import Estimate
 from trimtab.spec.profile import Profile
-from trimtab.spec.recipe import Architecture, Data
+from trimtab.spec.recipe_data import Data
 from trimtab.spec.units import format_bytes, format_duration
 from trimtab.stats.paired import CLAIM_ROUNDS, Noise, noise, ratio
 from trimtab.training.job import Rate, TrainJob

@@ -33,13 +33,15 @@ from torch.nn.parallel import DistributedDataParallel
 from trimtab.data.loader import Loader
 from trimtab.data.prepare import prepare
 from trimtab.data.prepared import Prepared
+from trimtab.data.samples.windows import Windows
 from trimtab.models.create import create
 from trimtab.models.load import load
 from trimtab.parallel.launching.pulse import RECORDER, Pulse
 from trimtab.parallel.ranks import Ranks, meet
+from trimtab.spec.architectures import Architecture
 from trimtab.spec.clock import now
 from trimtab.spec.hardware import this_machine
-from trimtab.spec.recipe import Architecture, Data
+from trimtab.spec.recipe_data import Data
 from trimtab.stats.paired import CLAIM_ROUNDS, noise, ratio
 from trimtab.training.job import TrainJob, Watching
 from trimtab.training.loop import Run
@@ -65,7 +67,7 @@ def bare(model_folder: Path, data: Prepared, rank: int) -> Side:
     def take(steps: int) -> float:
         value = 0.0
         for _ in range(steps):
-            loss = _loss(wrapped, torch.from_numpy(loader.next()))
+            loss = _loss(wrapped, torch.from_numpy(loader.next()["windows"]))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
@@ -87,7 +89,7 @@ def accelerated(model_folder: Path, data: Prepared, rank: int) -> Side:
     def take(steps: int) -> float:
         value = 0.0
         for _ in range(steps):
-            loss = _loss(model, torch.from_numpy(loader.next()))
+            loss = _loss(model, torch.from_numpy(loader.next()["windows"]))
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
@@ -110,7 +112,7 @@ def fabricated(model_folder: Path, data: Prepared, rank: int) -> Side:
     def take(steps: int) -> float:
         value = 0.0
         for _ in range(steps):
-            loss = _loss(wrapped, torch.from_numpy(loader.next()))
+            loss = _loss(wrapped, torch.from_numpy(loader.next()["windows"]))
             fabric.backward(loss)
             fabric.clip_gradients(wrapped, optimizer, max_norm=CLIP, error_if_nonfinite=False)
             optimizer.step()
@@ -155,7 +157,7 @@ def _adamw(model: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def _loader(data: Prepared, rank: int) -> Loader:
-    return Loader(data.tokens("train"), length=LENGTH, batch=BATCH, seed=0, rank=rank, world=WORLD)
+    return Loader(Windows(data.tokens("train"), LENGTH), batch=BATCH, seed=0, rank=rank, world=WORLD)
 
 
 def _loss(model: torch.nn.Module, windows: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.data.loader import Loader, share
+from trimtab.data.samples.windows import Windows
 from trimtab.spec.errors import DataError
 
 LENGTH = 4
@@ -14,14 +15,16 @@ LENGTH = 4
 def loaders(windows, batch, world, seed, position=0):
     tokens = np.arange(windows * LENGTH + 1, dtype="<u2")
     return [
-        Loader(tokens, length=LENGTH, batch=batch, seed=seed, rank=rank, world=world, position=position)
+        Loader(Windows(tokens, LENGTH), batch=batch, seed=seed, rank=rank, world=world, position=position)
         for rank in range(world)
     ]
 
 
 def taken(group, steps):
     """The windows of each global batch, by number."""
-    return [[int(row[0]) // LENGTH for loader in group for row in loader.next()] for _ in range(steps)]
+    return [
+        [int(row[0]) // LENGTH for loader in group for row in loader.next()["windows"]] for _ in range(steps)
+    ]
 
 
 CASES = {
@@ -61,7 +64,7 @@ def test_shares_are_even(batch, world):
 
 def test_targets_are_inputs_one_on():
     (loader,) = loaders(10, 3, 1, 0)
-    rows = loader.next()
+    rows = loader.next()["windows"]
     assert rows.shape == (3, LENGTH + 1)
     assert rows.dtype == np.int64
     assert (np.diff(rows) == 1).all()
@@ -75,6 +78,6 @@ def test_seeds_and_epochs_differ():
 
 def test_too_little_text_and_too_small_a_batch():
     with pytest.raises(DataError, match="less than one sequence of 4"):
-        Loader(np.arange(4, dtype="<u2"), length=4, batch=1, seed=0)
+        Windows(np.arange(4, dtype="<u2"), 4)
     with pytest.raises(DataError, match="batch of 1 cannot be shared by 2"):
         loaders(5, 1, 2, 0)

@@ -11,7 +11,7 @@ from trimtab.data.prepare import prepare
 from trimtab.data.prepared import Prepared
 from trimtab.data.tokenizer import load_tokenizer
 from trimtab.spec.errors import DataError
-from trimtab.spec.recipe import Data, Source
+from trimtab.spec.recipe_data import Data, Source
 from trimtab.text.templates import ChatTemplate
 from trimtab.text.tokenizer import Tokenizer
 

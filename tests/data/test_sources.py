@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from trimtab.data.sources import cut_at_lines, documents
 from trimtab.data.splits import SPLITS, split_documents, split_of
 from trimtab.spec.errors import DataError
-from trimtab.spec.recipe import Data, Source
+from trimtab.spec.recipe_data import Data, Source
 
 
 @given(st.text(alphabet="ab\n\r", max_size=200), st.integers(1, 30))

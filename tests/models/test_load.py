@@ -8,8 +8,8 @@ from trimtab.models.create import create
 from trimtab.models.families import FAMILIES
 from trimtab.models.info import inspect
 from trimtab.models.load import load, save
+from trimtab.spec.architectures import Architecture
 from trimtab.spec.errors import ModelError
-from trimtab.spec.recipe import Architecture
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))

@@ -1,6 +1,7 @@
 from trimtab.cli.demo import demo_recipe
 from trimtab.optimization.forecast import forecast, matrix_rate, parameters
-from trimtab.spec.recipe import Architecture, Recipe
+from trimtab.spec.architectures import Architecture
+from trimtab.spec.recipe import Recipe
 
 FOLDER = """
 version: 1

@@ -179,3 +179,92 @@ def test_a_digest_sees_meaning_only():
     )
     assert Recipe.parse(same).digest() == Recipe.parse(WHOLE).digest()
     assert Recipe.parse(WHOLE.replace("95%", "96%")).digest() != Recipe.parse(WHOLE).digest()
+
+
+BERT = "{architecture: bert, layers: 1, hidden: 32, heads: 2, ffn: 64}"
+RESNET = "{architecture: resnet, layers: [1, 1], widths: [8, 16]}"
+LABELLED = "{train: {jsonl: a, text: t, label: y}}"
+
+
+def other(model, data, rest=""):
+    return f"version: 1\nname: it\nmodel: {model}\ndata: {data}\n{rest}"
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "rest", "of_folder", "task"),
+    [
+        (BERT, "{train: {text: a}}", "", None, "fill-mask"),
+        (BERT, LABELLED, "training: {epochs: 3}", None, "text-classification"),
+        (RESNET, "{train: {npz: a}}", "training: {samples: 1k}", None, "image-classification"),
+        ("./m", "{train: {images: a, size: 32}}", "", None, "image-classification"),
+        ("./m", "{train: {text: a}}", "", "fill-mask", "fill-mask"),
+        # What is labelled is to be classified, though the folder has another head.
+        ("./m", LABELLED, "", "fill-mask", "text-classification"),
+        ("./m", "{train: {text: a}}", "", None, "text-generation"),
+        ("./m", "{train: {text: a}}", "task: fill-mask", "text-classification", "fill-mask"),
+    ],
+)
+def test_the_task_is_the_one_named_or_that_of_data_architecture_or_folder(model, data, rest, of_folder, task):
+    assert Recipe.parse(other(model, data, rest)).for_model(of_folder).task == task
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "rest", "says"),
+    [
+        (BERT, "{train: {npz: a}}", "", "a bert is for fill-mask or text-classification, not for image"),
+        (
+            RESNET,
+            "{train: {text: a}}",
+            "",
+            "image-classification takes images, {images: FOLDER} or {npz: FILE}",
+        ),
+        (BERT, LABELLED, "task: fill-mask", "fill-mask takes text, {text: FILE}"),
+        ("./m", "{train: {text: a}}", "task: text-classification", "takes labelled text, {jsonl: FILE, text"),
+        (BERT, LABELLED, "training: {tokens: 1M}", "training.samples or training.epochs, not tokens"),
+        (BERT, "{train: {text: a}}", "training: {epochs: 1}", "fill-mask counts training.tokens"),
+        (BERT, LABELLED, "training: {samples: 9, epochs: 1}", "give samples or epochs, not both"),
+        (RESNET, "{train: {npz: a}}", "training: {batch: 1}", "batch of 2 or more"),
+        (
+            BERT,
+            "{train: {jsonl: a, text: t, label: y}, test: {text: b}}",
+            "",
+            "all splits must be of one kind",
+        ),
+        (BERT, "{train: {text: a, label: y}}", "", "label names a field beside a text's"),
+        (RESNET, "{train: {npz: a, size: 9}}", "", "npz stands alone"),
+        (RESNET, "{train: {npz: a, images: b}}", "", "stands alone"),
+        (RESNET.replace("[8, 16]", "[8]"), "{train: {npz: a}}", "", "layers has 2 stages and widths 1"),
+        (
+            RESNET.replace("block", "blok").replace("layers", "blok"),
+            "{train: {npz: a}}",
+            "",
+            "Did you mean 'block'",
+        ),
+        (BERT.replace("hidden: 32", "hidden: 33"), "{train: {text: a}}", "", "must be a multiple of heads"),
+        (BERT.replace("layers: 1, ", ""), "{train: {text: a}}", "", "'layers' is missing"),
+        (
+            BERT.replace("ffn: 64", "ffn: 64, context: 64"),
+            "{train: {text: a}}",
+            "",
+            "beyond the model's context (64)",
+        ),
+        ("{layers: 2}", "{train: {text: a}}", "", "'architecture' is missing"),
+        (BERT.replace("bert", "vit"), "{train: {text: a}}", "", "'llama', 'bert', 'resnet'"),
+        (BERT, "{train: {text: a}}", "task: translation", "'fill-mask'"),
+    ],
+)
+def test_what_does_not_go_together(model, data, rest, says):
+    with pytest.raises(RecipeError) as caught:
+        Recipe.parse(other(model, data, rest))
+    assert says in str(caught.value)
+
+
+def test_what_only_the_folder_tells():
+    with pytest.raises(RecipeError, match="takes labelled text"):
+        Recipe.parse(other("./m", "{train: {text: a}}")).for_model("text-classification")
+
+
+def test_paths_of_images_are_relative_to_the_recipe(tmp_path):
+    recipe = Recipe.parse(other(RESNET, "{train: {images: a}, test: {npz: b}}"), folder=tmp_path)
+    assert recipe.data.train.images == str(tmp_path / "a")
+    assert recipe.data.test.npz == str(tmp_path / "b")

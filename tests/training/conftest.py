@@ -8,7 +8,8 @@ import pytest
 from trimtab.data.prepare import prepare
 from trimtab.models.create import create
 from trimtab.parallel.ranks import Ranks
-from trimtab.spec.recipe import Architecture, Data, Source
+from trimtab.spec.architectures import Architecture
+from trimtab.spec.recipe_data import Data, Source
 from trimtab.training.job import TrainJob
 from trimtab.training.loop import train
 

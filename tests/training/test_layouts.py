@@ -82,7 +82,7 @@ def test_muon_is_refused_where_matrices_are_cut(make_job):
 
 def test_sharded_ranks_that_would_take_unequal_steps_are_refused(pair, make_job):
     job = make_job(**ADAMW, batch=3, layout=parse_layout("shard=2,micro_batch=1"))
-    with pytest.raises(UsageError, match="3 sequences do not divide over 2 shares"):
+    with pytest.raises(UsageError, match="3 samples do not divide over 2 shares"):
         run(pair, job)
 
 

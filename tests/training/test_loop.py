@@ -43,7 +43,7 @@ def test_the_curve_measures_the_saved_model(make_job, here, tiny):
     """The last held-out loss is that of the model on disk, on the same windows, computed the plain way."""
     from trimtab.data.prepared import Prepared
 
-    job = make_job(validation_windows=1000)
+    job = make_job(validation_samples=1000)
     result = here(job)
     windows = torch.from_numpy(Prepared.load(tiny.data).windows("validation", 16)[0]).long()
     with torch.no_grad():

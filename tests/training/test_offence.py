@@ -6,6 +6,7 @@ from safetensors.numpy import load_file
 
 from trimtab.data.loader import Loader
 from trimtab.data.prepared import Prepared
+from trimtab.data.samples.windows import Windows
 from trimtab.spec.errors import TrimtabError
 
 
@@ -21,10 +22,9 @@ def test_the_batch_of_a_loss_that_is_no_number_is_kept_and_named(make_job, here,
     assert record["job"]["learning_rate"] == 1e30
     # The tokens are those that the data order has at that place.
     windows = load_file(kept / "rank0.safetensors")["windows"]
-    loader = Loader(
-        Prepared.load(tiny.data).tokens("train"), length=16, batch=4, seed=0, position=record["position"]
-    )
-    assert np.array_equal(windows, loader.next())
+    samples = Windows(Prepared.load(tiny.data).tokens("train"), 16)
+    loader = Loader(samples, batch=4, seed=0, position=record["position"])
+    assert np.array_equal(windows, loader.next()["windows"])
 
 
 def test_without_checkpoints_it_lies_beside_the_output(make_job, here, tmp_path):

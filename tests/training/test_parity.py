@@ -65,6 +65,14 @@ WHOLE = {
     ],
     "tiny-untied": [*variants(TIED_OR_NOT | OF_EIGHT, BOTH_ENDS)],
 }
+# Encoders and image models: what needs no knowledge of their layers. Batch norms see a micro-batch at a time, so
+# those train in another way.
+OTHER_KINDS = {
+    "tiny-fill-mask": ("data=2", "data=2,zero=1", "shard=2,reshard=on,recompute=full,micro_batch=2"),
+    "tiny-text-classification": ("data=2,micro_batch=2", "data=2,zero=1", "shard=2,reshard=on"),
+    "tiny-image-classification": ("data=2", "data=2,zero=1", "shard=2,reshard=on", "data=2,shard=2"),
+}
+OTHER_KINDS_SLOW = ("data=4,zero=1", "data=2,shard=2", "shard=2,reshard=on", "shard=4")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +104,29 @@ def check(group, model, layouts):
 @pytest.mark.parametrize("model", QUICK)
 def test_every_strategy_equals_one_process(group, model):
     check(group, model, QUICK[model])
+
+
+@pytest.mark.parametrize("model", OTHER_KINDS)
+def test_encoders_and_image_models_equal_one_process(group, model):
+    check(group, model, [parse_layout(text) for text in OTHER_KINDS[model]])
+
+
+@pytest.mark.parametrize("model", OTHER_KINDS)
+def test_encoders_and_image_models_go_on_from_another_layouts_checkpoint(group, tmp_path, model):
+    layouts = tuple(parse_layout(text) for text in ("data=2,zero=1", "shard=2"))
+    job = ParityJob(layouts=layouts, model=model, resume=True, steps=2, steps_after=2, scratch=str(tmp_path))
+    answer = msgspec.convert(group.run("parity", msgspec.to_builtins(job)), ParityResult)
+    assert len(answer.cases) == 4
+    for case in answer.cases:
+        assert max(case.max_abs_loss_difference, case.max_abs_parameter_difference) <= 1e-12, case
+        assert case.max_abs_moment_difference <= 1e-12, case
+        assert case.equal, case
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", OTHER_KINDS)
+def test_encoders_and_image_models_in_four_processes(group, model):
+    check(group, model, [parse_layout(text) for text in OTHER_KINDS_SLOW])
 
 
 @pytest.mark.slow

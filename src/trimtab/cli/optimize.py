@@ -32,9 +32,11 @@ def optimize(
 
     A folder alone is optimized without training: bits and serving configuration, in minutes.
     """
+    from trimtab.optimization.beginning import folder_named, refuse_other_tasks
     from trimtab.optimization.run import optimize as run
 
     recipe = recipe_of(source, data, name)
+    refuse_other_tasks(recipe, folder_named(recipe))
     show_forecast(recipe, output)
     with stages() as on_event:
         verdict = run(recipe, output=output, on_event=on_event)
@@ -83,16 +85,16 @@ def show_forecast(recipe: Recipe, output: Path | None = None) -> None:
         say(f"this run has ended before; showing what it came to ({folder})")
         return
     from trimtab.optimization.forecast import forecast, matrix_rate, parameters
-    from trimtab.spec.recipe import Architecture
+    from trimtab.spec.architectures import Architecture
 
     if isinstance(recipe.model, Architecture):
         weights = parameters(recipe.model)
     else:
-        weights = 0
-        if recipe.search.distill_tokens != 0 and Path(recipe.model).is_dir():
+        weights, model = 0, Path(str(recipe.model))
+        if recipe.search.distill_tokens != 0 and model.is_dir():
             from trimtab.models.info import inspect
 
-            weights = inspect(Path(recipe.model)).parameters
+            weights = inspect(model).parameters
     expected = forecast(recipe, weights or 1, matrix_rate())
     total = format_duration(sum(stage.seconds for stage in expected))
     say(f"forecast: about {total} ({', '.join(f'{s.name} {format_duration(s.seconds)}' for s in expected)})")

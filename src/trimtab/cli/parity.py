@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 def parity(
     layouts: Annotated[list[str], typer.Argument(help="Layouts, such as data=2 tensor=2 data=2,pipeline=2.")],
     model: Annotated[
-        str, typer.Option(help="tiny, tiny-untied (four layers, made here), or a model folder.")
+        str,
+        typer.Option(
+            help="tiny, tiny-untied (decoders), tiny-fill-mask, tiny-text-classification, tiny-image-classification "
+            "(all made here), or a decoder's folder."
+        ),
     ] = "tiny",
     steps: Annotated[
         int, typer.Option(min=1, max=1000, help="Training steps; before resuming, if asked.")
@@ -28,7 +32,7 @@ def parity(
             "--resume", help="Save under each layout, go on under each: states and three more steps."
         ),
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Sequences a step.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 8,
     sequence_length: Annotated[int, typer.Option(min=2, help="Tokens a sequence.")] = 16,
     seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from trimtab.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from trimtab.spec.recipe import Source
+    from trimtab.spec.recipe_data import Source
 
 
 def text_source(flag: str) -> Source:
     """`text:FILE` → a source with the file's absolute path. Raises `UsageError` for anything else."""
-    from trimtab.spec.recipe import Source
+    from trimtab.spec.recipe_data import Source
 
     kind, _, file = flag.partition(":")
     if kind != "text" or not file:

@@ -168,10 +168,15 @@ def _show(folder: Path, result: Training, as_json: bool) -> None:
         emit_json({"model": str(folder), "training": result})
         return
     last = result.curve[-1]
-    held_out = f", {last.validation_loss:.3f} on held-out text" if last.validation_loss is not None else ""
+    amount, rate, unit, what = result.tokens, result.tokens_per_second, "tokens", "text"
+    if not amount:
+        amount, rate, unit, what = result.samples, result.samples_per_second, "samples", "samples"
+    held_out = f", {last.validation_loss:.3f} on held-out {what}" if last.validation_loss is not None else ""
+    if last.validation_accuracy is not None:
+        held_out += f", {last.validation_accuracy:.1%} of them right"
     say(
-        f"trained on {format_count(result.tokens)} tokens in {format_duration(result.seconds)} "
-        f"({format_count(result.tokens_per_second)} tokens/s, {result.precision}, {result.optimizer}): "
+        f"trained on {format_count(amount)} {unit} in {format_duration(result.seconds)} "
+        f"({format_count(rate)} {unit}/s, {result.precision}, {result.optimizer}): "
         f"loss {last.loss:.3f}{held_out}{_prediction(result)}"
     )
     print(folder)
@@ -246,14 +251,17 @@ def _train(
     recipe: Recipe, workspace: Workspace, launch: Launch, options: RunOptions, on_event: OnEvent
 ) -> tuple[Path, Training]:
     """A model from its architecture, or the recipe's model trained on."""
-    from trimtab.optimization.baseline import locate, prepare_data, take_baseline
+    from trimtab.optimization.baseline import take_baseline
+    from trimtab.optimization.beginning import fitted, locate, prepare_data, prepare_pictures, settle
     from trimtab.optimization.laying_out import lay_out
-    from trimtab.optimization.training import TRAINED_ALREADY, Trainer, Training
+    from trimtab.optimization.training import Trainer, Training
     from trimtab.store.store import Store
 
     store = Store()
     ready = locate(recipe, store)
-    data = prepare_data(recipe, workspace, ready)
+    recipe = settle(recipe, ready)
+    prepare = prepare_pictures if recipe.task == "image-classification" else prepare_data
+    data = prepare(recipe, workspace, ready)
     if launch.on == "local":
         recipe = lay_out(recipe, workspace, data, ready, store.home, on_event)
     with Trainer(recipe, workspace, data, launch=launch, options=options, home=store.home) as trainer:
@@ -263,10 +271,13 @@ def _train(
                 return baseline.path, baseline.trained
         else:
             folder = workspace.folder / "models" / "trained"
-            job = trainer.job(ready, folder, trainer.length(ready), schedule=TRAINED_ALREADY)
-            return folder, workspace.step(
-                "trained", Training, lambda: trainer.train("the model", job, on_event)
-            )
+
+            def train_on() -> Training:
+                model = fitted(recipe, workspace, data, ready, on_event)
+                job = trainer.job(model, folder, trainer.length(model), schedule=trainer.schedule_of_ready)
+                return trainer.train("the model", job, on_event)
+
+            return folder, workspace.step("trained", Training, train_on)
     raise TypeError("a baseline made from an architecture was trained")
 
 

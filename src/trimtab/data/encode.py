@@ -24,9 +24,12 @@ _BATCH_DOCUMENTS = 256
 
 
 class Count(NamedTuple):
+    """`labels` are those of the documents, where they have some."""
+
     tokens: int
     documents: int
     characters: int
+    labels: list[str]
 
 
 class Encoder:
@@ -42,13 +45,13 @@ class Encoder:
         self.token_type = "<u2" if max(self.vocabulary, self.eos_id + 1) <= 1 << 16 else "<u4"
 
     def encode(self, documents: list[Document]) -> list[list[int]]:
-        """Ids per document, with end-of-text where the document ends."""
+        """Ids per document, with end-of-text where the document ends; one with a label stands for itself."""
         chats = bool(documents and documents[0].messages)
         texts = [self._render(document) if chats else document.text for document in documents]
         tokenizer = self._marked if chats else self._plain
         encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
         return [
-            encoding.ids + [self.eos_id] * document.ends
+            encoding.ids + [self.eos_id] * (document.ends and not document.label)
             for encoding, document in zip(encodings, documents, strict=True)
         ]
 
@@ -71,6 +74,7 @@ class Encoder:
 def encode_split(encoder: Encoder, documents: Iterable[Document], folder: Path, split: str) -> Count:
     """Write `SPLIT.tokens`, `SPLIT.offsets` and `SPLIT.names.json`. Blank documents are left out."""
     offsets, names, characters = [0], [], 0
+    labels: list[str] = []
     with (folder / f"{split}.tokens").open("wb") as file:
         for batch in _batches(
             document for document in documents if document.messages or document.text.strip()
@@ -80,9 +84,10 @@ def encode_split(encoder: Encoder, documents: Iterable[Document], folder: Path, 
                 offsets.append(offsets[-1] + len(ids))
                 names.append(document.name)
                 characters += len(document.text)
+                labels += [document.label] if document.label else []
     np.asarray(offsets, dtype="<i8").tofile(folder / f"{split}.offsets")
     (folder / f"{split}.names.json").write_bytes(msgspec.json.encode(names))
-    return Count(offsets[-1], len(names), characters)
+    return Count(offsets[-1], len(names), characters, labels)
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:

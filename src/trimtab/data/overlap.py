@@ -33,12 +33,12 @@ def overlap(train: Iterable[str], test: Iterable[str]) -> float:
     return len(found) / len(wanted)
 
 
-def check_overlap(share: float) -> None:
+def check_overlap(share: float, *, what: str = f"{SHINGLE_LINES}-line passages") -> None:
     """Raises `DataError` above `MAX_SHARE`."""
     if share > MAX_SHARE:
         raise DataError(
-            f"{share:.1%} of the test data's {SHINGLE_LINES}-line passages are in the training data too; "
+            f"{share:.1%} of the test data's {what} are in the training data too; "
             f"at most {MAX_SHARE:.0%} may be.",
             where="data",
-            remedy="Remove the shared documents from one of the two.",
+            remedy="Remove what is shared from one of the two; of one source that is divided, what it holds twice.",
         )

@@ -7,15 +7,16 @@ is always whole; asking the same again finds it and does nothing.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from trimtab.data.classes import class_names, numbered
 from trimtab.data.encode import Encoder, encode_split
+from trimtab.data.new_folder import new_folder
 from trimtab.data.overlap import check_overlap, overlap
 from trimtab.data.prepared import RECORD, Prepared, Record
 from trimtab.data.sources import files, plain_text
@@ -24,40 +25,51 @@ from trimtab.data.tokenizer import train_bpe
 from trimtab.spec.artifact import TOKENIZER_FILES, copy_files, file_digest
 from trimtab.spec.errors import DataError
 from trimtab.spec.ids import digest
-from trimtab.spec.recipe import Data
+from trimtab.spec.recipe_data import Data
 
 # Raised when prepared folders made by older code must not be reused.
 _FORMAT = 1
 _DEFAULT_VOCABULARY = 4096
 
 
-def prepare(data: Data, folder: Path, *, tokenizer: Path | None, vocabulary: int | None) -> Prepared:
-    """Tokens of every split in `folder`; made anew only if the request or a source file changed.
+def prepare(
+    data: Data,
+    folder: Path,
+    *,
+    tokenizer: Path | None,
+    vocabulary: int | None,
+    encoder: bool = False,
+    known_classes: Sequence[str] = (),
+) -> Prepared:
+    """Tokens of every split in `folder`, and classes if texts have labels; made anew only if the request or a source
+    file changed.
 
     `tokenizer` is a folder with `tokenizer.json` (a model's); without one a BPE of `vocabulary` ids is
-    trained on the train split. Raises `DataError`: no text, missing or malformed files, test text that is
-    in train too.
+    trained on the train split, with an `encoder`'s special tokens or a decoder's. `known_classes` are a model's.
+    Raises `DataError`: no text, missing or malformed files, test text that is in train too, one class alone, classes
+    that train has not.
     """
     folder = Path(folder)
-    request = _request(data, tokenizer, vocabulary)
+    request = _request(data, tokenizer, (vocabulary, encoder), known_classes)
     if (folder / RECORD).is_file() and (found := Prepared.load(folder)).record.request == request:
         return found
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with new_folder(folder) as temporary:
         share = _overlap(data)
-        _take_tokenizer(data, temporary / "tokenizer", tokenizer, vocabulary or _DEFAULT_VOCABULARY)
-        record = _encode(data, temporary, request, share)
+        if tokenizer is None:
+            texts = (plain_text(document) for document in split_documents(data, "train"))
+            train_bpe(texts, vocabulary or _DEFAULT_VOCABULARY, temporary / "tokenizer", encoder=encoder)
+        else:
+            (temporary / "tokenizer").mkdir()
+            names = (*TOKENIZER_FILES, "config.json", "generation_config.json")
+            copy_files(tokenizer, temporary / "tokenizer", names)
+        record = _encode(data, temporary, request, share, known_classes)
         (temporary / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Prepared.load(folder)
 
 
-def _request(data: Data, tokenizer: Path | None, vocabulary: int | None) -> str:
+def _request(
+    data: Data, tokenizer: Path | None, trained: tuple[int | None, bool], known_classes: Sequence[str]
+) -> str:
     """Digest of what is asked, with size and time of change of every file that is read."""
     stamps = []
     for path in (path for source in sources(data) for path in files(source)):
@@ -66,8 +78,8 @@ def _request(data: Data, tokenizer: Path | None, vocabulary: int | None) -> str:
         except OSError as error:
             raise DataError(f"the file cannot be read: {error.strerror}.", where=str(path)) from error
         stamps.append((str(path), status.st_size, status.st_mtime_ns))
-    wanted = file_digest(tokenizer / "tokenizer.json") if tokenizer else vocabulary
-    return digest((_FORMAT, data.model_dump(), stamps, wanted))
+    wanted = file_digest(tokenizer / "tokenizer.json") if tokenizer else trained
+    return digest((_FORMAT, data.model_dump(), stamps, wanted, tuple(known_classes)))
 
 
 def _overlap(data: Data) -> float:
@@ -77,22 +89,21 @@ def _overlap(data: Data) -> float:
     return share
 
 
-def _take_tokenizer(data: Data, folder: Path, given: Path | None, vocabulary: int) -> None:
-    folder.mkdir()
-    if given is not None:
-        copy_files(given, folder, (*TOKENIZER_FILES, "config.json", "generation_config.json"))
-        return
-    texts = (plain_text(document) for document in split_documents(data, "train"))
-    train_bpe(texts, vocabulary, folder)
-
-
-def _encode(data: Data, folder: Path, request: str, share: float) -> Record:
+def _encode(data: Data, folder: Path, request: str, share: float, known_classes: Sequence[str]) -> Record:
     encoder = Encoder(folder / "tokenizer")
     whole = hashlib.sha256(file_digest(folder / "tokenizer" / "tokenizer.json").encode())
     with closing(encoder):
         counts = {
             split: encode_split(encoder, split_documents(data, split), folder, split) for split in SPLITS
         }
+    classes: tuple[str, ...] = ()
+    if data.kind == "labelled text":
+        classes = class_names(counts["train"].labels, known_classes)
+        for split in SPLITS:
+            names = msgspec.json.decode((folder / f"{split}.names.json").read_bytes())
+            numbered(counts[split].labels, names, classes, split).tofile(folder / f"{split}.labels")
+            whole.update(file_digest(folder / f"{split}.labels").encode())
+        whole.update(msgspec.json.encode(classes))
     for split in SPLITS:
         whole.update(file_digest(folder / f"{split}.tokens").encode())
     if not any(count.tokens for count in counts.values()):
@@ -109,4 +120,5 @@ def _encode(data: Data, folder: Path, request: str, share: float) -> Record:
         overlap=share,
         digest=whole.hexdigest(),
         request=request,
+        classes=classes,
     )

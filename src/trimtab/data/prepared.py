@@ -1,8 +1,8 @@
 """Prepared data: token files on disk with the documents they came from. Read-only, no torch.
 
 A prepared folder holds per split `SPLIT.tokens` (little-endian, unsigned 16 or 32 bit), `SPLIT.offsets`
-(int64, where each document starts, and the end) and `SPLIT.names.json`; `tokenizer/`; and `prepared.json`,
-written last.
+(int64, where each document starts, and the end) and `SPLIT.names.json`; for labelled text `SPLIT.labels` (int32, the
+class of each document); `tokenizer/`; and `prepared.json`, written last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ RECORD = "prepared.json"
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`tokens` and `documents` count per split. `digest` covers the tokens and the tokenizer (SHA-256).
 
-    `request` is the digest of what was asked: equal requests need no new preparation. `overlap` is a share.
+    `classes` are the names of the labels, by number. `request` is the digest of what was asked: equal requests need no
+    new preparation. `overlap` is a share.
     """
 
     vocabulary: int
@@ -35,6 +36,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     overlap: float
     digest: str
     request: str
+    classes: tuple[str, ...] = ()
 
 
 class Prepared:
@@ -64,6 +66,20 @@ class Prepared:
     def tokenizer_folder(self) -> Path:
         return self.folder / "tokenizer"
 
+    @property
+    def companions(self) -> Path:
+        """The folder of what goes with a model that is trained on this."""
+        return self.tokenizer_folder
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.record.classes
+
+    @property
+    def train_samples(self) -> int:
+        """Of labelled text: how many texts an epoch has."""
+        return self.record.documents["train"]
+
     def tokens(self, split: SplitName) -> npt.NDArray[np.unsignedinteger]:
         """All tokens of a split, (tokens,), end-of-text after each document. Raises `DataError` if none."""
         if not self.record.tokens.get(split):
@@ -76,6 +92,10 @@ class Prepared:
     def offsets(self, split: SplitName) -> npt.NDArray[np.int64]:
         """(documents + 1,) token positions."""
         return np.fromfile(self.folder / f"{split}.offsets", dtype="<i8")
+
+    def labels(self, split: SplitName) -> npt.NDArray[np.int32]:
+        """(documents,) the class of each, of labelled text."""
+        return np.fromfile(self.folder / f"{split}.labels", dtype="<i4")
 
     def names(self, split: SplitName) -> list[str]:
         """Documents' names, in order."""
@@ -94,6 +114,19 @@ class Prepared:
                 remedy="Give more text or a smaller training.sequence_length.",
             )
         return windows, window_documents(self.offsets(split), len(windows), length)
+
+
+def prepared_digest(folder: Path) -> str:
+    """Of any prepared folder, of text or images. Raises `DataError` if it is none."""
+    path = Path(folder) / RECORD
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Digest).digest
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DataError(f"the folder holds no prepared data: {error}.", where=str(path)) from error
+
+
+class _Digest(msgspec.Struct):
+    digest: str
 
 
 __all__ = ["RECORD", "SPLITS", "Prepared", "Record"]

@@ -18,7 +18,7 @@ import msgspec
 
 from trimtab.data.chat import Message, check_messages
 from trimtab.spec.errors import DataError
-from trimtab.spec.recipe import Source
+from trimtab.spec.recipe_data import Source
 
 # Their lines repeat across files (generated tables, tests), so they would leak from train to test.
 _LEFT_OUT = frozenset(
@@ -31,11 +31,12 @@ _PIECES, _MIN_PIECE_BYTES, _MAX_PIECE_BYTES = 200, 512, 8192
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """`name` is stable from run to run. `ends`: the text is over here, and the next document is another text.
 
-    A chat carries `messages` and no `text` until a template has rendered it.
+    A chat carries `messages` and no `text` until a template has rendered it. `label` is the text's class, if any.
     """
 
     name: str
     text: str = ""
+    label: str = ""
     messages: tuple[Message, ...] = ()
     ends: bool = True
 
@@ -51,7 +52,7 @@ def documents(source: Source) -> Iterator[Document]:
         return _standard_library()
     if source.jsonl:
         field = source.messages or source.text or ""
-        return _json_lines(Path(source.jsonl), field, chat=bool(source.messages))
+        return _json_lines(Path(source.jsonl), field, chat=bool(source.messages), label=source.label)
     return _text_file(Path(source.text or ""))
 
 
@@ -115,27 +116,35 @@ def cut_at_lines(text: str, size: int) -> Iterator[str]:
         start = end
 
 
-def _json_lines(path: Path, field: str, *, chat: bool) -> Iterator[Document]:
+def _json_lines(path: Path, field: str, *, chat: bool, label: str | None) -> Iterator[Document]:
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    document = _row(line, field, f"{path}:{number}", chat=chat)
+                    document = _row(line, field, f"{path}:{number}", chat=chat, label=label)
                     yield msgspec.structs.replace(document, name=f"{path.name}:{number}")
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}.", where=str(path)) from error
 
 
-def _row(line: bytes, field: str, where: str, *, chat: bool) -> Document:
+def _row(line: bytes, field: str, where: str, *, chat: bool, label: str | None) -> Document:
     try:
         row: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError("the line is not JSON.", where=where) from error
-    if not isinstance(row, dict) or field not in row:
-        known = ", ".join(row) if isinstance(row, dict) else "none"
-        raise DataError(f"the line has no field {field!r}.", where=where, remedy=f"Fields here: {known}.")
+    for name in (field, label):
+        if name is not None and (not isinstance(row, dict) or name not in row):
+            known = ", ".join(row) if isinstance(row, dict) else "none"
+            raise DataError(f"the line has no field {name!r}.", where=where, remedy=f"Fields here: {known}.")
     if chat:
         return Document(name="", messages=check_messages(row[field], where=f"{where} {field}"))
     if not isinstance(row[field], str):
         raise DataError("the field is not text.", where=f"{where} {field}")
-    return Document(name="", text=row[field])
+    return Document(name="", text=row[field], label=_label(row[label], f"{where} {label}") if label else "")
+
+
+def _label(value: Any, where: str) -> str:
+    """A class as text, so that 1 and "1" are one."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise DataError(f"the label is {value!r}, neither a word nor a whole number.", where=where)
+    return str(value)

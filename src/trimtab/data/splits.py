@@ -8,15 +8,23 @@ training.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol, TypeVar
 
 from trimtab.data.sources import Document, documents
-from trimtab.spec.recipe import Data, Source
+from trimtab.spec.recipe_data import Data, Source
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _TEST_PERCENT, _VALIDATION_PERCENT = 8, 4
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=_Named)
 
 
 def split_of(name: str) -> SplitName:
@@ -29,20 +37,23 @@ def split_of(name: str) -> SplitName:
 
 def sources(data: Data) -> list[Source]:
     """Every source of a recipe's data, once."""
-    if data.stdlib:
-        return [Source(stdlib=data.stdlib)]
-    return [source for source in (data.train, data.validation, data.test) if source]
+    return [Source(stdlib=data.stdlib)] if data.stdlib else data.named
 
 
 def split_documents(data: Data, split: SplitName) -> Iterator[Document]:
     """The documents of one split, in a stable order. Raises `DataError` from the source."""
+    return split_items(data, split, documents)
+
+
+def split_items(data: Data, split: SplitName, read: Callable[[Source], Iterator[Item]]) -> Iterator[Item]:
+    """The same of whatever `read` makes of a source."""
     named = {"train": data.train, "validation": data.validation, "test": data.test}
     whole = Source(stdlib=data.stdlib) if data.stdlib else data.train
     if split != "train" and (source := named[split]):
-        yield from documents(source)
+        yield from read(source)
     elif whole:
-        for document in documents(whole):
-            chosen = split_of(document.name)
+        for item in read(whole):
+            chosen = split_of(item.name)
             # A named split leaves its share to train.
             if (split if split == chosen else "train" if named[chosen] else chosen) == split:
-                yield document
+                yield item

@@ -16,7 +16,7 @@ from trimtab.evaluation.quality import REFERENCE, Scorer, compare
 from trimtab.evaluation.windows import spread, windows_of
 from trimtab.models.info import inspect
 from trimtab.spec.measures import Estimate, Quality
-from trimtab.spec.recipe import Source
+from trimtab.spec.recipe_data import Source
 from trimtab.spec.serving import ServingConfiguration
 
 TOKENS = 65_536

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trimtab.data.prepare import prepare
 from trimtab.models.info import inspect
 from trimtab.spec.errors import ModelError
-from trimtab.spec.recipe import Data, Source
+from trimtab.spec.recipe_data import Data, Source
 
 # Longer windows than a model was trained on would measure something else; a folder does not say its length.
 USUAL_LENGTH = 256

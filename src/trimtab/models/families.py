@@ -143,8 +143,19 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+# Known to training alone: what reads masked text or classifies, and what classifies images.
+ENCODERS = ("bert", "distilbert", "roberta")
+IMAGE_MODELS = ("resnet",)
+
+
 def family(model_type: str, *, where: str) -> Family:
     """The family of a config's `model_type`. Raises `ModelError` for one that we do not know."""
+    if model_type in (*ENCODERS, *IMAGE_MODELS):
+        raise ModelError(
+            f"a {model_type} model is trained, and not yet compressed, optimized or served.",
+            where=where,
+            remedy=f"Use `trimtab train`, or a decoder: {', '.join(FAMILIES)}.",
+        )
     if model_type not in FAMILIES:
         raise ModelError(
             f"the architecture {model_type!r} is not one of those that are known.",

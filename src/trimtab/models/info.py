@@ -47,7 +47,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 def inspect(folder: Path) -> ModelInfo:
     """Raises `ModelError` for a folder that cannot be taken: it names the file and says what to do."""
     folder = Path(folder)
-    config = _config(folder)
+    config = read_config(folder)
     refuse_code(folder)
     known = family(str(config.get("model_type")), where=str(folder / CONFIG))
     if config.get("quantization_config"):
@@ -140,14 +140,15 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    if not (folder / CONFIG).is_file():
+def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
+    """A JSON object of a model's folder. Raises `ModelError` if there is none."""
+    if not (folder / name).is_file():
         raise ModelError(
-            "the folder has no config.json." if folder.is_dir() else "there is no such folder.",
+            f"the folder has no {name}." if folder.is_dir() else "there is no such folder.",
             where=str(folder),
             remedy="Give a Hugging Face model folder: config.json, *.safetensors and the tokenizer's files.",
         )
-    return _read_json(folder / CONFIG)
+    return _read_json(folder / name)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

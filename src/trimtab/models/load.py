@@ -1,6 +1,6 @@
 """Model folder → torch model and back, always in the ecosystem's own format with weights in safetensors.
 
-Loading refuses what `info.inspect` refuses, and weights that do not fit the model. Saving is whole or
+Loading refuses what `tasks.check_model` refuses, and weights that do not fit the model. Saving is whole or
 not at all: a temporary folder beside the target, then a rename.
 """
 
@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trimtab.models.info import inspect
+from trimtab.models.tasks import AUTO_CLASSES, check_model
 from trimtab.spec.artifact import COMPANIONS, copy_files
 from trimtab.spec.errors import ModelError
+from trimtab.spec.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
 
 
-def load(folder: Path, dtype: DtypeName = "float32") -> PreTrainedModel:
+def load(folder: Path, dtype: DtypeName = "float32", task: Task = "text-generation") -> PreTrainedModel:
     """The model in evaluation mode, on the CPU. Raises `ModelError` naming missing or surplus weights."""
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
-    inspect(folder)
-    with _no_progress_bars():
-        model, report = AutoModelForCausalLM.from_pretrained(
+    check_model(folder, task)
+    with no_progress_bars():
+        model, report = getattr(transformers, AUTO_CLASSES[task]).from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
             local_files_only=True,
@@ -66,7 +67,7 @@ def save(model: PreTrainedModel, folder: Path, source: Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             model.save_pretrained(temporary)
         copy_files(Path(source), temporary, COMPANIONS)
         if folder.exists():
@@ -78,7 +79,7 @@ def save(model: PreTrainedModel, folder: Path, source: Path) -> Path:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """The command line has its own; a library that draws over it helps nobody."""
     from transformers.utils import logging
 

@@ -14,7 +14,8 @@ import numpy as np
 from trimtab.optimization.recovery import FORWARD_SHARE, RESERVE_SECONDS
 from trimtab.optimization.shaping import MOST_SHAPES, aim
 from trimtab.optimization.training import DEFAULT_SECONDS
-from trimtab.spec.recipe import Architecture, Recipe
+from trimtab.spec.architectures import Architecture
+from trimtab.spec.recipe import Recipe
 
 # What training small decoders reaches of the plain matrix rate, optimizer included; measured on CPUs.
 TRAINING_EFFICIENCY = 0.5

@@ -14,7 +14,8 @@ from statistics import fmean
 import msgspec
 
 from trimtab.data.prepared import Prepared
-from trimtab.optimization.baseline import untrained
+from trimtab.data.prepared_images import PreparedImages
+from trimtab.optimization.beginning import untrained
 from trimtab.optimization.expectation import calibration, expect, planning_job
 from trimtab.optimization.training import Trainer, layout_of
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
@@ -54,13 +55,17 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 def lay_out(
     recipe: Recipe,
     workspace: Workspace,
-    data: Prepared,
+    data: Prepared | PreparedImages,
     ready: Path | None,
     home: Path,
     on_event: OnEvent,
 ) -> Recipe:
-    """The recipe with its layout chosen: as it says, or for `auto` on a calibrated machine by trial, once a run."""
-    profile = calibration(home) if recipe.parallel == "auto" else None
+    """The recipe with its layout chosen: as it says, or for `auto` on a calibrated machine by trial, once a run.
+
+    What the planner does not know, encoders and image models, is trained data-parallel.
+    """
+    planned = recipe.parallel == "auto" and recipe.task in (None, "text-generation")
+    profile = calibration(home) if planned else None
     if profile is None:
         return recipe
     choice = workspace.step(
@@ -77,7 +82,7 @@ def lay_out(
 def _choose(
     recipe: Recipe,
     workspace: Workspace,
-    data: Prepared,
+    data: Prepared | PreparedImages,
     model: Path,
     home: Path,
     profile: Profile,
@@ -118,7 +123,9 @@ def _choose(
     return Choice(layout=best, trials=told, seconds=time.monotonic() - began)
 
 
-def _job(recipe: Recipe, workspace: Workspace, data: Prepared, model: Path, layout: Layout) -> TrainJob:
+def _job(
+    recipe: Recipe, workspace: Workspace, data: Prepared | PreparedImages, model: Path, layout: Layout
+) -> TrainJob:
     laid_out = recipe.model_copy(update={"parallel": layout})
     return Trainer(laid_out, workspace, data).job(model, workspace.folder / "models" / "trial", 1_000_000)
 

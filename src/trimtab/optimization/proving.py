@@ -12,10 +12,11 @@ from trimtab.optimization.measuring import Measurements
 from trimtab.optimization.publishing import publish
 from trimtab.optimization.subject import Subject
 from trimtab.optimization.workspace import Workspace
+from trimtab.spec.architectures import Architecture
 from trimtab.spec.clock import now
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.measures import Estimate
-from trimtab.spec.recipe import Architecture, Recipe
+from trimtab.spec.recipe import Recipe
 from trimtab.spec.verdict import Candidate, Interval, Verdict, Winner
 from trimtab.spec.version import __version__
 from trimtab.store.store import Store

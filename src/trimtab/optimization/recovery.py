@@ -79,7 +79,7 @@ def extra_tokens(
         return recipe.search.distill_tokens
 
     def allow() -> int:
-        job = trainer.job(baseline.path, workspace.folder / "models" / "control", tokens=1_000_000)
+        job = trainer.job(baseline.path, workspace.folder / "models" / "control", 1_000_000)
         rate = (
             baseline.trained.tokens_per_second if baseline.trained else trainer.measure(job).tokens_per_second
         )

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from trimtab.data.prepared import Prepared
-from trimtab.optimization.baseline import Baseline, locate, prepare_data, take_baseline
+from trimtab.optimization.baseline import Baseline, take_baseline
+from trimtab.optimization.beginning import locate, prepare_data, refuse_other_tasks
 from trimtab.optimization.laying_out import lay_out
 from trimtab.optimization.measuring import measure_all
 from trimtab.optimization.proving import prove
@@ -39,6 +40,7 @@ def optimize(
     began, report = time.monotonic(), on_event or (lambda _: None)
     store = Store(home)
     model = locate(recipe, store)
+    refuse_other_tasks(recipe, model)
     with Workspace(recipe, output, store.home) as workspace:
         if workspace.verdict is not None:
             return workspace.verdict

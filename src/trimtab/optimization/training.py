@@ -6,6 +6,7 @@ that are to be compared are given the same stretch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ from typing import Any, Self
 import msgspec
 
 from trimtab.data.prepared import Prepared
+from trimtab.data.prepared_images import PreparedImages
 from trimtab.optimization.expectation import calibration, expect, remember
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
 from trimtab.parallel.launching.choice import Launch
@@ -21,13 +23,24 @@ from trimtab.spec.errors import TrimtabError, UsageError
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
 from trimtab.spec.recipe import Recipe
+from trimtab.spec.tasks import Task, classifies
 from trimtab.spec.units import format_count
-from trimtab.training.job import OptimizerName, Point, Rate, TrainJob, TrainResult, Watching
+from trimtab.training.job import TASKS, Objective, OptimizerName, Point, Rate, TrainJob, TrainResult, Watching
 
-# Without `training.time` or `training.tokens`: what a first look is worth, not what a good model needs.
+# Where the recipe names neither time nor amount: what a first look is worth, not what a good model needs.
 DEFAULT_SECONDS = 600.0
 # Peak rates, of matrices and of embeddings, that trained small decoders best at equal time (docs/log.md).
 LEARNING_RATES = {"muon": (0.012, 0.02), "adamw": (3e-3, 3e-3)}
+# AdamW's for encoders and image models, as their authors and others have it for small ones.
+OTHER_LEARNING_RATE = 1e-3
+# How many samples the held-out loss is measured on; a decoder's has a target at every token.
+HELD_OUT: Mapping[Task, int] = {
+    "text-generation": 8,
+    "fill-mask": 64,
+    "text-classification": 512,
+    "image-classification": 512,
+}
+OBJECTIVES: Mapping[Task, Objective] = {task: name for name, task in TASKS.items() if name != "distillation"}
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,14 +63,18 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 FROM_NOTHING = Schedule()
 # A trained model is hurt by the rates it began with; of those tried, this was best for training on (docs/log.md).
 TRAINED_ALREADY = Schedule(matrices=0.4, embeddings=0.15, decay=1.0)
+# Encoders are fine-tuned at 5e-5 (Devlin et al. 2019).
+FINE_TUNED = Schedule(matrices=0.05, decay=1.0)
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """What a training job did, as the run remembers it. The prediction is the planner's, on a calibrated machine."""
 
     tokens: int
+    samples: int
     seconds: float
     tokens_per_second: float
+    samples_per_second: float
     curve: tuple[Point, ...]
     next_sequence: int
     precision: str
@@ -80,7 +97,7 @@ class Trainer:
         self,
         recipe: Recipe,
         workspace: Workspace,
-        data: Prepared,
+        data: Prepared | PreparedImages,
         *,
         launch: Launch | None = None,
         options: RunOptions | None = None,
@@ -107,6 +124,10 @@ class Trainer:
             self._group.close()
             self._group, self._jobs = None, 0
 
+    @property
+    def task(self) -> Task:
+        return self._recipe.task or "text-generation"
+
     def start(self) -> RankGroup:
         """The group; its processes start now, so that they import while the caller does something else."""
         if self._group is None:
@@ -117,17 +138,21 @@ class Trainer:
         self,
         model: Path,
         output: Path,
-        tokens: int,
+        amount: int,
         *,
         start_sequence: int = 0,
         teacher: Path | None = None,
         cross_entropy_weight: float = 0.0,
         schedule: Schedule = FROM_NOTHING,
     ) -> TrainJob:
-        """The recipe's way of training, applied to `model`; a `teacher` makes it distillation."""
+        """The recipe's way of training, applied to `model` for an `amount` of tokens, or of a classifier's samples; a
+        `teacher` makes it distillation.
+        """
         training, layout = self._recipe.training, layout_of(self._recipe)
         optimizer = self._optimizer(layout)
         rate, embedding_rate = LEARNING_RATES[optimizer]
+        if self.task != "text-generation":
+            rate = OTHER_LEARNING_RATE
         if training.learning_rate != "auto":
             rate = training.learning_rate
         return TrainJob(
@@ -135,8 +160,9 @@ class Trainer:
             output=str(output),
             data=str(self._data.folder),
             checkpoints=str(self._workspace.folder / "checkpoints" / output.name),
-            tokens=tokens,
-            objective="distillation" if teacher else "language_modelling",
+            tokens=0 if classifies(self.task) else amount,
+            samples=amount if classifies(self.task) else 0,
+            objective="distillation" if teacher else OBJECTIVES[self.task],
             teacher=str(teacher) if teacher else None,
             cross_entropy_weight=cross_entropy_weight,
             optimizer=optimizer,
@@ -150,6 +176,7 @@ class Trainer:
             compile=training.compile,
             seed=training.seed,
             start_sequence=start_sequence,
+            validation_samples=HELD_OUT[self.task],
             resume=True,
             keep=self._options.keep,
             keep_best=self._options.keep_best,
@@ -160,6 +187,8 @@ class Trainer:
     def _optimizer(self, layout: Layout) -> OptimizerName:
         """The recipe's, or for `auto` the one that this run began with: its state lies in the checkpoints."""
         wanted = self._recipe.training.optimizer
+        if self.task != "text-generation":
+            return "adamw"
         if wanted != "auto":
             return wanted
         # Muon trains better, and needs whole matrices on every rank.
@@ -197,14 +226,25 @@ class Trainer:
             predicted = self._compare(job, result.precision, result.step_seconds, peak, on_event)
         return Training(
             tokens=result.tokens,
+            samples=result.samples,
             seconds=result.seconds,
             tokens_per_second=result.tokens_per_second,
+            samples_per_second=result.samples_per_second,
             curve=result.curve,
             next_sequence=result.next_sequence,
             precision=result.precision,
             optimizer=job.optimizer,
             step_seconds=result.step_seconds,
             predicted_step_seconds=predicted,
+        )
+
+    @property
+    def schedule_of_ready(self) -> Schedule:
+        """For training a ready model on. A rate that the recipe names is a fine-tuned model's own."""
+        if self.task == "text-generation":
+            return TRAINED_ALREADY
+        return (
+            FINE_TUNED if self._recipe.training.learning_rate == "auto" else Schedule(decay=FINE_TUNED.decay)
         )
 
     def _take_job(self) -> bool:
@@ -243,12 +283,19 @@ class Trainer:
         return plan.step_seconds if plan else None
 
     def length(self, model: Path) -> int:
-        """Tokens to train a model for, as the recipe says; a time is turned into tokens once, and kept."""
+        """Tokens or samples to train a model for, as the recipe says; a time is turned into them once, and kept."""
         training = self._recipe.training
-        if training.tokens:
-            return training.tokens
-        probe = self.job(model, model.with_name("probe"), tokens=1_000_000)
-        rate = self._workspace.step("training-rate", float, lambda: self.measure(probe).tokens_per_second)
+        if named := training.tokens or training.samples:
+            return named
+        if training.epochs:
+            return training.epochs * self._data.train_samples
+        probe = self.job(model, model.with_name("probe"), 1_000_000)
+
+        def measured() -> float:
+            rate = self.measure(probe)
+            return rate.samples_per_second if classifies(self.task) else rate.tokens_per_second
+
+        rate = self._workspace.step("training-rate", float, measured)
         return int(rate * (training.time or DEFAULT_SECONDS))
 
 
@@ -258,5 +305,6 @@ def _event(label: str, event: dict[str, Any]) -> Event | None:
         return Event(stage=f"train {label}", fraction=0.0, warning=event["message"])
     if not event.get("total"):
         return None
-    note = f"loss {event['loss']:.3f} · {format_count(event['tokens_per_second'])} tokens/s"
-    return Event(stage=f"train {label}", fraction=event["tokens"] / event["total"], note=note)
+    unit = event["unit"]
+    note = f"loss {event['loss']:.3f} · {format_count(event[f'{unit}_per_second'])} {unit}/s"
+    return Event(stage=f"train {label}", fraction=event[unit] / event["total"], note=note)

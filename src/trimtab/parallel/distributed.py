@@ -50,9 +50,8 @@ class Distributed:
         `criterion` sums over the share, which has `count` of what is averaged over (samples, valid tokens).
         Returns this rank's part of the mean: over all ranks they add up to it.
         """
-        counted = self.grid.context_index == self.grid.index("tensor") == self.grid.index("pipeline") == 0
         # Needed for the loss; the forward pass need not wait for the other ranks.
-        total = self.grid.ranks.start_sum(float(count if counted else 0))
+        total = self.grid.ranks.start_sum(float(count if self.counts else 0))
         inputs, targets = self._stretch(inputs, targets)
         loss = self.runner.backward(inputs, targets, lambda *pair: criterion(*pair) / total(), self.averaged)
         self._finish_gradients()
@@ -63,6 +62,11 @@ class Distributed:
         inputs, targets = self._stretch(inputs, targets)
         total = self.runner.total(inputs, targets, criterion)
         return total / (self.grid.layout.tensor * self.grid.layout.pipeline)
+
+    @property
+    def counts(self) -> bool:
+        """Whether this rank is the one of its share of the batch that counts it, where several compute it together."""
+        return self.grid.context_index == self.grid.index("tensor") == self.grid.index("pipeline") == 0
 
     def clip(self, limit: float) -> torch.Tensor:
         """Scale gradients so that their norm over all ranks is at most `limit`; returns the norm before."""

@@ -40,8 +40,9 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+PREPROCESSOR = "preprocessor_config.json"
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "COPYING*", "USE_POLICY*", "ATTRIBUTION*")
-COMPANIONS = (*TOKENIZER_FILES, "generation_config.json", *LICENCE_FILES)
+COMPANIONS = (*TOKENIZER_FILES, PREPROCESSOR, "generation_config.json", *LICENCE_FILES)
 
 
 class Passport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

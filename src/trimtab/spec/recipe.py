@@ -10,21 +10,17 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import pydantic
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from trimtab.spec import units
+from trimtab.spec.architectures import BertArchitecture, FromScratch
 from trimtab.spec.errors import RecipeError, UsageError
 from trimtab.spec.ids import NAME
 from trimtab.spec.layout import Layout, layout_from, parse_layout
+from trimtab.spec.part import Part
+from trimtab.spec.recipe_data import Data
 from trimtab.spec.recipe_yaml import Document, KeyPath
+from trimtab.spec.tasks import TASKS_OF, Task, classifies, data_fault, only_task_of
 
 Duration = Annotated[float, BeforeValidator(units.parse_duration)]
 Bytes = Annotated[int, BeforeValidator(units.parse_bytes)]
@@ -56,82 +52,16 @@ Parallel = Annotated[
 ]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Source(_Part):
-    """Where text comes from: exactly one of `text`, `jsonl` (with `text` or `messages` naming a field), `stdlib`.
-
-    For `{jsonl: F, text: FIELD}` the key `text` names the field; for `{text: FILE}` it names the file.
-    """
-
-    text: str | None = None
-    jsonl: str | None = None
-    messages: str | None = None
-    stdlib: Literal["python"] | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Source:
-        if self.stdlib and (self.text or self.jsonl or self.messages):
-            raise ValueError("stdlib stands alone")
-        if self.jsonl and bool(self.text) == bool(self.messages):
-            raise ValueError("jsonl needs one of text: FIELD or messages: FIELD")
-        if self.messages and not self.jsonl:
-            raise ValueError("messages names a field of a jsonl file; add jsonl: FILE")
-        if not (self.stdlib or self.text or self.jsonl):
-            raise ValueError("name a source: {text: FILE}, {jsonl: FILE, text: FIELD} or {stdlib: python}")
-        return self
-
-
-class Data(_Part):
-    """Sources by split. `{stdlib: python}` alone stands for all splits, divided by a hash of each file's path."""
-
-    train: Source | None = None
-    validation: Source | None = None
-    test: Source | None = None
-    stdlib: Literal["python"] | None = None
-
-    @model_validator(mode="after")
-    def _some(self) -> Data:
-        if self.stdlib and (self.train or self.validation or self.test):
-            raise ValueError("stdlib stands alone: it brings its own splits")
-        if not self.stdlib and not (self.train or self.test):
-            raise ValueError("name at least train or test")
-        return self
-
-
-class Architecture(_Part):
-    """A model to be trained from scratch, and the tokenizer trained for it."""
-
-    architecture: Literal["llama"]
-    layers: int = Field(ge=1, le=512)
-    hidden: int = Field(ge=8, le=65536)
-    heads: int = Field(ge=1, le=512)
-    kv_heads: int | None = Field(default=None, ge=1, le=512)
-    ffn: int = Field(ge=8, le=262144)
-    vocabulary: int = Field(default=4096, ge=300, le=262144)
-    context: int = Field(default=1024, ge=16, le=1 << 20)
-    tied: bool = True
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Architecture:
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
-        if (self.hidden // self.heads) % 2:
-            raise ValueError("hidden ÷ heads must be even for rotary positions")
-        if self.heads % (self.kv_heads or self.heads):
-            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        return self
-
-
-class Training(_Part):
-    """How a model is trained. `time` is turned into tokens by measuring the first steps; `tokens` is exact. `compile`
-    has torch compile every layer, which takes a while once.
+class Training(Part):
+    """How a model is trained, and for how long: `tokens` of text, `samples` or `epochs` of a classifier's data, or a
+    `time`, which is turned into one of them by measuring the first steps. `compile` has torch compile every layer,
+    which takes a while once.
     """
 
     time: Duration | None = None
     tokens: Count | None = None
+    samples: Count | None = None
+    epochs: int | None = Field(default=None, ge=1, le=1 << 20)
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
     learning_rate: float | Literal["auto"] = "auto"
     sequence_length: int = Field(default=256, ge=8, le=1 << 20)
@@ -142,12 +72,13 @@ class Training(_Part):
 
     @model_validator(mode="after")
     def _one_length(self) -> Training:
-        if self.time and self.tokens:
-            raise ValueError("give time or tokens, not both")
+        given = [name for name in ("time", "tokens", "samples", "epochs") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"give {' or '.join(given)}, not {'both' if len(given) == 2 else 'all'}")
         return self
 
 
-class ExactMatch(_Part):
+class ExactMatch(Part):
     """A golden set: a prompt and its answer per line."""
 
     jsonl: str
@@ -156,14 +87,14 @@ class ExactMatch(_Part):
     metric: Literal["exact_match"]
 
 
-class QualityGate(_Part):
+class QualityGate(Part):
     """What must be kept. The bad end of the 95 % interval decides, against the better of baseline and control."""
 
     retain: Fraction = 0.95
     metrics: list[Literal["perplexity"]] = Field(default=["perplexity"], min_length=1)
 
 
-class ServiceLevel(_Part):
+class ServiceLevel(Part):
     """Limits of the served build under `traffic`. Each metric knows its direction.
 
     `tokens_per_second` counts output tokens; `speedup` is the same ÷ the baseline's, measured side by side.
@@ -176,13 +107,13 @@ class ServiceLevel(_Part):
     speedup: float | None = Field(default=None, gt=0)
 
 
-class Traffic(_Part):
+class Traffic(Part):
     concurrency: int = Field(default=16, ge=1, le=1024)
     prompt_tokens: int = Field(default=64, ge=1)
     output_tokens: int = Field(default=64, ge=1)
 
 
-class Search(_Part):
+class Search(Part):
     """How wide to look. `distill_tokens: 0` is the tier without training: bits and serving configuration only.
 
     `speedup` is what shapes are chosen for (default: the service level's, else 2); it is an aim, not a limit.
@@ -196,17 +127,17 @@ class Search(_Part):
     from_scratch: bool = False
 
 
-class Budget(_Part):
+class Budget(Part):
     time: Duration = 7200.0
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """A whole recipe. `Recipe.load` reads a file; relative paths in it are relative to that file."""
 
     version: Literal[1]
     name: Name
-    task: Literal["text-generation"] = "text-generation"
-    model: str | Architecture
+    task: Task | None = None
+    model: str | FromScratch
     data: Data
     training: Training = Training()
     quality: QualityGate = QualityGate()
@@ -219,9 +150,43 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _whole(self) -> Recipe:
-        if isinstance(self.model, Architecture) and not (self.data.train or self.data.stdlib):
-            raise ValueError("a model trained from scratch needs data.train or data.stdlib")
+        if isinstance(self.model, str):
+            fault = self.task and self._fault(self.task)
+        elif not (self.data.train or self.data.stdlib):
+            fault = "a model trained from scratch needs data.train or data.stdlib"
+        else:
+            fault = self._fault(self._task(None))
+        if fault:
+            raise ValueError(fault)
         return self
+
+    def for_model(self, model_task: Task | None) -> Recipe:
+        """The same recipe with its task settled: the one named, else what data or architecture is for, else that of the
+        model in a folder. Raises `RecipeError` where the rest of the recipe does not go with it.
+        """
+        task = self._task(model_task)
+        if fault := self._fault(task):
+            raise RecipeError(f"{fault}.", where="recipe task")
+        return self.model_copy(update={"task": task})
+
+    def _task(self, model_task: Task | None) -> Task:
+        own = None if isinstance(self.model, str) else TASKS_OF[self.model.architecture][0]
+        return self.task or only_task_of(self.data.kind) or own or model_task or "text-generation"
+
+    def _fault(self, task: Task) -> str | None:
+        """What of the recipe does not go with the task, or None."""
+        if not isinstance(self.model, str) and task not in (able := TASKS_OF[self.model.architecture]):
+            return f"a {self.model.architecture} is for {' or '.join(able)}, not for {task}"
+        length = self.training.sequence_length
+        if isinstance(self.model, BertArchitecture) and length > self.model.context:
+            return f"training.sequence_length ({length}) is beyond the model's context ({self.model.context})"
+        if classifies(task) and self.training.tokens:
+            return "a classifier counts training.samples or training.epochs, not tokens"
+        if not classifies(task) and (self.training.samples or self.training.epochs):
+            return f"{task} counts training.tokens, not samples or epochs"
+        if task == "image-classification" and self.training.batch < 2:
+            return "batch norms need a training.batch of 2 or more"
+        return data_fault(task, self.data.kind)
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
@@ -245,16 +210,10 @@ class Recipe(_Part):
 
     def rooted(self, folder: Path) -> Recipe:
         """The same recipe with every relative path made absolute from `folder`."""
-        data = self.data.model_dump(exclude_none=True)
-        for source in data.values():
-            if isinstance(source, dict):
-                key = "jsonl" if "jsonl" in source else "text"
-                if key in source:
-                    source[key] = str((folder / source[key]).resolve())
         model = self.model
         if isinstance(model, str) and model.startswith(("./", "../")):
             model = str((folder / model).resolve())
-        return self.model_copy(update={"data": Data.model_validate(data), "model": model})
+        return self.model_copy(update={"data": self.data.rooted(folder), "model": model})
 
     def digest(self) -> str:
         """SHA-256 of the recipe's meaning: comments, order and units do not count."""
@@ -267,17 +226,22 @@ def _explain(error: pydantic.ValidationError, document: Document) -> RecipeError
     # Of the arms of a union, the one that got furthest is the one that was meant.
     faults = sorted(
         error.errors(),
-        key=lambda f: (f["type"] != "extra_forbidden", -len(f["loc"]), f["type"] != "value_error"),
+        key=lambda f: (
+            f["type"] != "extra_forbidden",
+            -len(f["loc"]),
+            not f["type"].startswith(("value_error", "union_tag")),
+        ),
     )
     fault = faults[0]
     path = _written(fault["loc"], document.values)
     if fault["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
+        known = _keys_at(path[:-1], fault["loc"])
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         remedy = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}."
         return RecipeError(f"unknown key {str(path[-1])!r}.", where=document.place(path), remedy=remedy)
-    if fault["type"] == "missing":
-        return RecipeError(f"the key {str(fault['loc'][-1])!r} is missing.", where=document.place(path))
+    if fault["type"] in ("missing", "union_tag_not_found"):
+        missing = "architecture" if fault["type"] != "missing" else str(fault["loc"][-1])
+        return RecipeError(f"the key {missing!r} is missing.", where=document.place(path))
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "string_pattern_mismatch":
         message = f"{fault['input']!r} is not a name; use up to 64 of a-z, 0-9, '.', '_' and '-'"
@@ -302,15 +266,21 @@ def _written(location: tuple[int | str, ...], values: object) -> KeyPath:
     return tuple(path)
 
 
-def _keys_at(path: KeyPath) -> list[str]:
-    """The keys that may stand in the mapping at `path`."""
+def _keys_at(path: KeyPath, location: tuple[int | str, ...]) -> list[str]:
+    """The keys that may stand in the mapping at `path`; of the arms of a union, those of the one in `location`."""
     part: type[BaseModel] = Recipe
     for key in path:
         if isinstance(key, str) and key in part.model_fields:
             models = _models(part.model_fields[key].annotation)
             if models:
-                part = models[0]
+                part = next((model for model in models if _tag(model) in location), models[0])
     return list(part.model_fields)
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    """What sets an architecture apart from the others."""
+    field = model.model_fields.get("architecture")
+    return get_args(field.annotation)[0] if field else None
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

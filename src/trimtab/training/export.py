@@ -14,10 +14,11 @@ import torch
 from trimtab.models.load import load
 from trimtab.models.load import save as save_model
 from trimtab.parallel.distributed import Distributed
-from trimtab.training.snapshot import read, write
+from trimtab.spec.tasks import Task
+from trimtab.training.snapshot import names, read, write
 
 
-def export(model: torch.nn.Module, distributed: Distributed, folder: Path, source: Path) -> None:
+def export(model: torch.nn.Module, distributed: Distributed, folder: Path, source: Path, task: Task) -> None:
     """Save to `folder` with the companion files of `source`. Every rank calls it; it is done when it returns."""
     ranks = distributed.grid.ranks
     if distributed.whole:
@@ -33,8 +34,10 @@ def export(model: torch.nn.Module, distributed: Distributed, folder: Path, sourc
     write(parts, distributed.weights(), ranks)
     ranks.barrier()
     if ranks.first:
-        whole = load(source)
-        read(parts, {name: weight.detach() for name, weight in whole.named_parameters()}, None)
+        whole, there = load(source, task=task), names(parts)
+        # Running statistics are no parameters, and belong to the model all the same.
+        held = dict(whole.named_parameters()) | dict(whole.named_buffers())
+        read(parts, {name: values.detach() for name, values in held.items() if name in there}, None)
         save_model(whole, folder, source)
         shutil.rmtree(parts)
     ranks.barrier()

@@ -1,19 +1,34 @@
 """One piece of training as data: what a group of ranks is told, and what it answers. No torch.
 
-A job names folders, so it can be sent to another process and compared by its digest. Lengths are in tokens;
-the data order is one endless sequence of windows (`data.loader`), of which a job takes a stretch.
+A job names folders, so it can be sent to another process and compared by its digest. A sample is what the data
+order counts, one endless row of them (`data.loader`) of which a job takes a stretch: a sequence of text, or an image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from trimtab.spec.ids import digest
 from trimtab.spec.layout import Layout
+from trimtab.spec.tasks import Task, classifies
 
-Objective = Literal["language_modelling", "distillation"]
+Objective = Literal[
+    "language_modelling",
+    "distillation",
+    "masked_language_modelling",
+    "text_classification",
+    "image_classification",
+]
+TASKS: Mapping[Objective, Task] = {
+    "language_modelling": "text-generation",
+    "distillation": "text-generation",
+    "masked_language_modelling": "fill-mask",
+    "text_classification": "text-classification",
+    "image_classification": "image-classification",
+}
 OptimizerName = Literal["adamw", "muon"]
 
 # Where things lie and how a run is kept; what the files hold has digests of its own (`training.origin`).
@@ -45,11 +60,12 @@ class Watching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`model`, `teacher`, `data` (prepared), `output` and `checkpoints` are folders.
+    """`model`, `teacher`, `data` (prepared), `output` and `checkpoints` are folders. Its length is that of `tokens`,
+    whose sequences are all full, or for a classifier that of `samples`.
 
     `start_sequence` is the place in the data order at which to begin, so that later jobs see fresh text.
-    `batch` counts sequences over all ranks; `micro_batch` bounds those of one rank's forward pass (0: all
-    at once). `learning_rate` is that of matrices under Muon, of everything under AdamW;
+    `batch` counts samples over all ranks; `micro_batch` bounds those of one rank's forward pass (0: all
+    at once). `sequence_length` is in tokens. `learning_rate` is that of matrices under Muon, of everything under AdamW;
     `embedding_learning_rate` is that of embeddings, norms and biases under Muon. `warmup` and `decay` are
     fractions of the steps. `cross_entropy_weight` w makes distillation's loss (1 - w) KL(teacher ‖ student)
     + w cross-entropy. `layout` None: data-parallel over all ranks; its `micro_batch`, if any, is the one that counts.
@@ -62,7 +78,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: str
     data: str
     output: str
-    tokens: int
+    tokens: int = 0
+    samples: int = 0
     checkpoints: str | None = None
     teacher: str | None = None
     objective: Objective = "language_modelling"
@@ -83,7 +100,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: int = 0
     start_sequence: int = 0
     validation_points: int = 10
-    validation_windows: int = 8
+    validation_samples: int = 8
     checkpoint_seconds: float = 30.0
     keep: int = 2
     keep_best: bool = False
@@ -92,9 +109,19 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     watching: Watching = Watching()
 
     @property
+    def task(self) -> Task:
+        return TASKS[self.objective]
+
+    @property
+    def sample_tokens(self) -> int:
+        """Tokens of every sample; 0 where samples are counted themselves."""
+        return 0 if classifies(self.task) else self.sequence_length
+
+    @property
     def steps(self) -> int:
-        """Optimizer steps: whole batches nearest to `tokens`, at least one."""
-        return max(1, round(self.tokens / (self.batch * self.sequence_length)))
+        """Optimizer steps: whole batches nearest to `tokens` or `samples`, at least one."""
+        samples = self.tokens / self.sample_tokens if self.sample_tokens else self.samples
+        return max(1, round(samples / self.batch))
 
     def layout_for(self, world: int) -> Layout:
         """The layout in a group of `world` ranks."""
@@ -110,18 +137,23 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """The curve at one time: mean objective since the last point, and cross-entropy on held-out windows."""
+    """The curve at one time: mean objective since the last point, and cross-entropy on held-out samples; a classifier
+    also tells the share of them that it gets right. `tokens` is 0 for a classifier.
+    """
 
     tokens: int
+    samples: int
     loss: float
     validation_loss: float | None = None
+    validation_accuracy: float | None = None
 
 
 class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`seconds` are those spent in steps, over all resumed parts. `stopped`: asked to stop early,
     checkpoint saved.
 
-    `next_sequence` is where the next job goes on in the data order. Losses are in nats per token.
+    `next_sequence` is where the next job goes on in the data order. Losses are in nats per token, or per sample of a
+    classifier, whose `tokens` and `tokens_per_second` are 0.
     `optimizer_share` is the fraction of the step time that the optimizer took. `precision` is what was
     chosen. `peak_memory_bytes` is the fullest rank's. `step_seconds` is the median of the steps since the run was
     last resumed, None if there were none.
@@ -129,8 +161,10 @@ class TrainResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     steps: int
     tokens: int
+    samples: int
     seconds: float
     tokens_per_second: float
+    samples_per_second: float
     loss: float
     validation_loss: float | None
     curve: tuple[Point, ...]
@@ -148,6 +182,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     tokens_per_second: float
+    samples_per_second: float
     step_seconds: float
     setup_seconds: float
     precision: str

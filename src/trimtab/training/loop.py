@@ -1,6 +1,6 @@
 """The training loop: one for every objective, in any number of ranks.
 
-A step is a global batch: its share per rank, loss divided by the *global* number of valid tokens, gradients
+A step is a global batch: its share per rank, loss divided by the *global* number of valid targets, gradients
 summed over ranks, clipped, applied. What a step does depends on the job, the step's number and the state alone,
 so a resumed run gives the same weights, bit for bit, as one that was never interrupted (in the same number
 of ranks).
@@ -124,8 +124,7 @@ class Run:
         self._loss_steps += 1
         if self.step == self._job.steps or self.step % self._point_every == 0:
             self._ranks.at("validating", self.step)
-            last.validation_loss = self._add_point().validation_loss
-            last.point = True
+            last.point = self._add_point()
         self._meter.step(last, loss)
 
     def advance(self) -> None:
@@ -133,8 +132,8 @@ class Run:
         self._ranks.at("training", self.step + 1)
         begin_step(self._job.seed, self.step, self._setup.distributed.grid.stream)
         started = time.perf_counter()
-        position, windows = self._loader.position, self._loader.next()
-        loss = self._setup.backward(windows)
+        position, batch = self._loader.position, self._loader.next()
+        loss = self._setup.backward(batch)
         norm = self._setup.clip()
         if not torch.isfinite(norm):
             raise stop_at(
@@ -142,7 +141,7 @@ class Run:
                 self._ranks,
                 step=self.step + 1,
                 position=position,
-                windows=windows,
+                batch=batch,
                 loss=loss,
                 norm=norm.item(),
             )
@@ -164,8 +163,12 @@ class Run:
         return rate_factor(self.step, self._job.steps, warmup=self._job.warmup, decay=self._job.decay)
 
     @property
+    def samples(self) -> int:
+        return self.step * self._job.batch
+
+    @property
     def tokens(self) -> int:
-        return self.step * self._job.batch * self._job.sequence_length
+        return self.samples * self._job.sample_tokens
 
     @property
     def _point_every(self) -> int:
@@ -194,7 +197,7 @@ class Run:
             loss_sum=self._loss_sum,
             loss_steps=self._loss_steps,
             curve=tuple(self._curve),
-            validation_loss=point.validation_loss if point and point.tokens == self.tokens else None,
+            validation_loss=point.validation_loss if point and point.samples == self.samples else None,
             precision=self._setup.precision,
         )
 
@@ -203,8 +206,10 @@ class Run:
         return TrainResult(
             steps=self.step,
             tokens=self.tokens,
+            samples=self.samples,
             seconds=self._seconds,
             tokens_per_second=self.tokens / self._seconds if self._seconds else 0.0,
+            samples_per_second=self.samples / self._seconds if self._seconds else 0.0,
             loss=last.loss if last else 0.0,
             validation_loss=last.validation_loss if last else None,
             curve=tuple(self._curve),
@@ -217,8 +222,14 @@ class Run:
         )
 
     def _add_point(self) -> Point:
-        mean = self._loss_sum / self._loss_steps
-        point = Point(tokens=self.tokens, loss=mean, validation_loss=self._setup.held_out.loss())
+        measured = self._setup.held_out.measure()
+        point = Point(
+            tokens=self.tokens,
+            samples=self.samples,
+            loss=self._loss_sum / self._loss_steps,
+            validation_loss=measured.loss if measured else None,
+            validation_accuracy=measured.accuracy if measured else None,
+        )
         self._curve.append(point)
         self._loss_sum, self._loss_steps = 0.0, 0
         return point

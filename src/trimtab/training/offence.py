@@ -6,25 +6,25 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 
+from trimtab.data.samples.base import Batch
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.errors import TrimtabError
 from trimtab.training.job import TrainJob
 
 
 class Offence(msgspec.Struct, frozen=True, kw_only=True):
-    """One rank's part, kept as JSON beside its tokens. Numbers that are none are written as text.
+    """One rank's part, kept as JSON beside its batch. Numbers that are none are written as text.
 
-    `position` is the place in the data order of the global batch's first sequence; `sequences` is this rank's share.
+    `position` is the place in the data order of the global batch's first sample; `samples` is this rank's share.
     """
 
     step: int
     rank: int
     position: int
-    sequences: int
+    samples: int
     loss: str
     gradient_norm: str
     job: TrainJob
@@ -36,23 +36,26 @@ def stop_at(
     *,
     step: int,
     position: int,
-    windows: npt.NDArray[np.int64],
+    batch: Batch,
     loss: float,
     norm: float,
 ) -> TrimtabError:
-    """Save this rank's `windows` (sequences, length + 1) in `not-a-number-step-N/`; the error that names them.
+    """Save this rank's `batch` in `not-a-number-step-N/`; the error that names them.
 
     Every rank calls it. The folder lies with the checkpoints, or beside the output.
     """
     root = Path(job.checkpoints) if job.checkpoints else Path(job.output).parent
     folder = root / f"not-a-number-step-{step}"
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({"windows": torch.from_numpy(windows)}, folder / f"rank{ranks.rank}.safetensors")
+    save_file(
+        {name: torch.from_numpy(values) for name, values in batch.items()},
+        folder / f"rank{ranks.rank}.safetensors",
+    )
     record = Offence(
         step=step,
         rank=ranks.rank,
         position=position,
-        sequences=len(windows),
+        samples=len(next(iter(batch.values()))),
         loss=str(loss),
         gradient_norm=str(norm),
         job=job,

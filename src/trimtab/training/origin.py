@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import torch
 
-from trimtab.data.prepared import Prepared
+from trimtab.data.prepared import prepared_digest
 from trimtab.parallel.ranks import Ranks
-from trimtab.spec.artifact import TOKENIZER_FILES, content_digest, file_digest, manifest_digest
+from trimtab.spec.artifact import PREPROCESSOR, TOKENIZER_FILES, content_digest, file_digest, manifest_digest
 from trimtab.spec.errors import UsageError
 from trimtab.training.job import TrainJob
 
@@ -40,8 +40,8 @@ def origin(job: TrainJob, ranks: Ranks) -> Origin:
         model = Path(job.model)
         digests = {
             "model": _digest(model, _WEIGHTS),
-            "tokenizer": _digest(model, TOKENIZER_FILES),
-            "data": Prepared.load(Path(job.data)).digest,
+            "tokenizer": _digest(model, (*TOKENIZER_FILES, PREPROCESSOR)),
+            "data": prepared_digest(Path(job.data)),
             "teacher": content_digest(Path(job.teacher)) if job.teacher else "",
             "settings": job.settings_digest(),
         }

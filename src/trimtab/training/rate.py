@@ -1,6 +1,6 @@
 """The task "rate" of a group of ranks: how fast a job trains, from its own first steps. Nothing is saved.
 
-Turns a recipe's `training.time` into tokens before the run starts, so that the schedule knows its end.
+Turns a recipe's `training.time` into tokens or samples before the run starts, so that the schedule knows its end.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def measure(job: TrainJob, ranks: Ranks) -> Rate:
         times.append(time.perf_counter() - before)
     step_seconds = statistics.median(times[_WARM_UP:])
     return Rate(
-        tokens_per_second=job.batch * job.sequence_length / step_seconds,
+        tokens_per_second=job.batch * job.sample_tokens / step_seconds,
+        samples_per_second=job.batch / step_seconds,
         step_seconds=step_seconds,
         setup_seconds=ready - started,
         precision=setup.precision,

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from trimtab.data.loader import Loader
-from trimtab.data.prepared import Prepared
+from trimtab.data.samples.base import Batch
 from trimtab.models.load import load
 from trimtab.parallel.compose import parallelize
 from trimtab.parallel.distributed import Distributed
@@ -24,9 +22,9 @@ from trimtab.training.checkpoint import begun_precision
 from trimtab.training.export import export
 from trimtab.training.job import TrainJob
 from trimtab.training.objectives.base import make_objective
-from trimtab.training.objectives.divergence import IGNORED
 from trimtab.training.optimizers import Optimizers
 from trimtab.training.precision import choose_precision
+from trimtab.training.samples import held_out_samples, train_samples
 from trimtab.training.validation import HeldOut
 
 
@@ -35,9 +33,8 @@ class Setup:
 
     def __init__(self, job: TrainJob, ranks: Ranks) -> None:
         self._job, self._ranks = job, ranks
-        data = Prepared.load(Path(job.data))
         self.precision = choose_precision(job.precision, ranks, begun=lambda: begun_precision(job))
-        self.model = load(Path(job.model)).train()
+        self.model = load(Path(job.model), task=job.task).train()
         self.distributed = parallelize(
             self.model,
             job.layout_for(ranks.world),
@@ -49,8 +46,7 @@ class Setup:
         if grid.layout.pipeline > 1:
             _forget_other_stages(self.model, self.distributed)
         self.loader = Loader(
-            data.tokens("train"),
-            length=job.sequence_length,
+            train_samples(job),
             batch=job.batch,
             seed=job.seed,
             rank=grid.share,
@@ -66,7 +62,11 @@ class Setup:
         self._objective = make_objective(job, ranks.device)
         self.optimizers = Optimizers(self.model, self.distributed, job, ranks)
         self.held_out = HeldOut(
-            data, self.distributed, length=job.sequence_length, count=job.validation_windows
+            held_out_samples(job, multiple=grid.layout.length_multiple),
+            self._objective,
+            self.distributed,
+            count=job.validation_samples,
+            at_once=grid.layout.micro_batch or -(-job.batch // grid.shares),
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -74,14 +74,14 @@ class Setup:
         weights = {f"model.{name}": weight for name, weight in self.distributed.weights().items()}
         return weights | {f"optimizer.{name}": state for name, state in self.optimizers.state().items()}
 
-    def backward(self, windows: npt.NDArray[np.int64]) -> float:
-        """Gradients of the global batch's mean loss from this rank's (n, length + 1) windows.
+    def backward(self, batch: Batch) -> float:
+        """Gradients of the global batch's mean loss from this rank's share of it.
 
-        Returns this rank's part of the loss: over all ranks they add up to the mean per valid token.
+        Returns this rank's part of the loss: over all ranks they add up to the mean per valid target.
         """
-        batch = torch.from_numpy(windows).to(self._ranks.device)
-        valid = (batch[:, 1:] != IGNORED).sum().item()
-        return self.distributed.backward(batch[:, :-1], batch, self._loss, valid)
+        there = {name: torch.from_numpy(values).to(self._ranks.device) for name, values in batch.items()}
+        inputs, targets, valid = self._objective.prepare(there)
+        return self.distributed.backward(inputs, targets, self._loss, valid)
 
     def clip(self) -> torch.Tensor:
         """Bound the gradient's norm over all ranks; returns what it was."""
@@ -94,12 +94,13 @@ class Setup:
 
     def save(self) -> None:
         """The trained model as a folder that stock libraries load. Every rank calls it."""
-        export(self.model, self.distributed, Path(self._job.output), Path(self._job.model))
+        job = self._job
+        export(self.model, self.distributed, Path(job.output), Path(job.model), job.task)
 
-    def _loss(self, logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        """Sum over tokens of (n, length + 1) windows."""
+    def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Sum over what counts."""
         with torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self._objective.loss(logits, windows[:, :-1], windows[:, 1:])
+            return self._objective.loss(logits, targets)
 
 
 def _check_shares(job: TrainJob, grid: Grid) -> None:
@@ -107,7 +108,7 @@ def _check_shares(job: TrainJob, grid: Grid) -> None:
     layout = grid.layout
     if layout.shard > 1 and (layout.micro_batch or layout.pipeline > 1) and job.batch % grid.shares:
         raise UsageError(
-            f"{job.batch} sequences do not divide over {grid.shares} shares, and sharded ranks must take equal steps.",
+            f"{job.batch} samples do not divide over {grid.shares} shares, and sharded ranks must take equal steps.",
             where="training.batch",
             remedy=f"Use a multiple of {grid.shares}, or leave micro_batch out.",
         )

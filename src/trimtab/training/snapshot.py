@@ -39,3 +39,8 @@ def read(folder: Path, tensors: dict[str, torch.Tensor], ranks: Ranks | None) ->
             process_group=None if ranks is None else ranks.group,
             no_dist=alone,
         )
+
+
+def names(folder: Path) -> set[str]:
+    """Of the tensors in a folder."""
+    return SafetensorsReader(folder).names

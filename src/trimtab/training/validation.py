@@ -1,62 +1,77 @@
-"""Loss on held-out windows during training: the same few windows every time, shared over the ranks."""
+"""Loss on held-out samples during training: the same few every time, shared over the ranks."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
-from torch.nn import functional
 
 from trimtab.data.loader import share
-from trimtab.data.prepared import Prepared
+from trimtab.data.samples.base import Samples
 from trimtab.parallel.distributed import Distributed
-from trimtab.training.objectives.divergence import IGNORED
+from trimtab.training.objectives.base import Objective
+
+
+class Measured(NamedTuple):
+    """`loss` is the mean cross-entropy in nats, `accuracy` the share that a classifier gets right."""
+
+    loss: float
+    accuracy: float | None
 
 
 class HeldOut:
-    """`count` windows of the validation split, evenly spaced; none if the data has no such split."""
+    """`count` of the samples, evenly spaced; `at_once` bounds how many a rank computes in one pass."""
 
-    def __init__(self, data: Prepared, distributed: Distributed, *, length: int, count: int) -> None:
-        self._distributed = distributed
-        self._windows = torch.empty(0, length, dtype=torch.int64)
-        self._all = self._rounds = 0
-        if count and data.record.tokens["validation"] > length:
-            windows, _ = data.windows("validation", length)
-            chosen = np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int))
-            grid = distributed.grid
-            mine = share(len(chosen), grid.share, grid.shares)
-            self._windows = torch.from_numpy(windows[chosen[mine.start : mine.stop]].astype(np.int64))
-            self._all = len(chosen)
-            # Ranks that gather weights from each other must all take as many passes as the busiest.
-            self._rounds = -(-len(chosen) // grid.shares)
+    def __init__(
+        self,
+        samples: Samples | None,
+        objective: Objective,
+        distributed: Distributed,
+        *,
+        count: int,
+        at_once: int,
+    ) -> None:
+        self._samples, self._objective, self._distributed = samples, objective, distributed
+        found = samples.count if samples else 0
+        chosen = np.unique(np.linspace(0, found - 1, min(count, found)).round().astype(int)).tolist()
+        grid = distributed.grid
+        mine = share(len(chosen), grid.share, grid.shares)
+        own = chosen[mine.start : mine.stop]
+        self._passes = [own[start : start + at_once] for start in range(0, len(own), at_once)]
+        # Ranks that gather weights from each other must all take as many passes as the busiest.
+        self._rounds = -(-len(chosen) // (grid.shares * at_once))
+        self._filler = chosen[:1]
 
     @torch.no_grad()
-    def loss(self) -> float | None:
-        """Mean cross-entropy in nats per token over all ranks' windows. Every rank must call it."""
-        if not self._all:
+    def measure(self) -> Measured | None:
+        """Over all ranks' samples; None if there are none. Every rank must call it."""
+        if self._samples is None or not self._rounds:
             return None
-        grid = self._distributed.grid
-        total = 0.0
+        sums = torch.zeros(3, dtype=torch.float64)
         self._distributed.train(False)
         for number in range(self._rounds):
-            real = number < len(self._windows)
+            real = number < len(self._passes)
             if not real and self._distributed.whole:
                 break
-            window = self._windows[number : number + 1] if real else self._filler()
-            # Ranks that share sequences take whole shares; what is added at the end no token before it sees.
-            surplus = -(window.shape[1] - 1) % grid.layout.length_multiple
-            targets = functional.pad(window, (0, surplus), value=IGNORED).to(grid.ranks.device)
-            loss = self._distributed.total(targets[:, :-1].clamp_min(0), targets, _cross_entropy)
-            total += loss if real else 0.0
+            found = self._pass(self._samples, self._passes[number] if real else self._filler)
+            sums += found if real else 0.0
         self._distributed.train()
-        summed = grid.ranks.sum(torch.tensor(total, dtype=torch.float64))
-        return summed.item() / (self._all * (self._windows.shape[1] - 1))
+        ranks = self._distributed.grid.ranks
+        loss, count, right = ranks.sum(sums).tolist()
+        return Measured(loss / count, right / count if self._objective.classifies else None)
 
-    def _filler(self) -> torch.Tensor:
-        return torch.zeros(1, self._windows.shape[1], dtype=torch.int64)
+    def _pass(self, samples: Samples, numbers: list[int]) -> torch.Tensor:
+        """The part of this rank in the loss, in what counts, and in what is right."""
+        device, right = self._distributed.grid.ranks.device, 0
+        batch = {name: torch.from_numpy(v).to(device) for name, v in samples.take(numbers, numbers).items()}
+        inputs, targets, count = self._objective.prepare(batch)
 
+        def compare(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+            nonlocal right
+            if self._objective.classifies:
+                right = int((logits.argmax(-1) == wanted).sum())
+            return self._objective.held_out(logits, wanted)
 
-def _cross_entropy(logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-    """Sum over the tokens of (n, length + 1) windows."""
-    return functional.cross_entropy(
-        logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="sum", ignore_index=IGNORED
-    )
+        loss = self._distributed.total(inputs, targets, compare)
+        return torch.tensor([loss, count if self._distributed.counts else 0, right], dtype=torch.float64)

@@ -57,9 +57,12 @@ class _Sum(torch.autograd.Function):
 
 
 def _normalize(norm: Any, local: Any, group: dist.ProcessGroup | None, values: torch.Tensor) -> torch.Tensor:
-    """(n, channels, …) → same shape. Outside of training a rank needs nobody."""
+    """(n, channels, …) → same shape and type. Outside of training a rank needs nobody."""
     if not norm.training:
         return local(values)
+    given = values.dtype
+    # Sums over a whole batch are beyond what 16 bits can count.
+    values = values if given == torch.float64 else values.float()
     axes = [axis for axis in range(values.ndim) if axis != 1]
     shape = [1, -1, *[1] * (values.ndim - 2)]
     own = torch.tensor([values.numel() / values.shape[1]], dtype=values.dtype, device=values.device)
@@ -71,7 +74,9 @@ def _normalize(norm: Any, local: Any, group: dist.ProcessGroup | None, values: t
     if norm.track_running_stats:
         _track(norm, mean.detach(), variance.detach() * count / (count - 1))
     normal = centred * torch.rsqrt(variance + norm.eps).view(shape)
-    return normal * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else normal
+    if norm.affine:
+        normal = normal * norm.weight.view(shape) + norm.bias.view(shape)
+    return normal.to(given)
 
 
 def _track(norm: Any, mean: torch.Tensor, variance: torch.Tensor) -> None:

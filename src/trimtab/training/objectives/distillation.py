@@ -15,9 +15,12 @@ import torch
 from trimtab.models.load import load
 from trimtab.spec.errors import UsageError
 from trimtab.training.objectives.divergence import divergence
+from trimtab.training.objectives.language_modelling import LanguageModelling
 
 
-class Distillation:
+class Distillation(LanguageModelling):
+    """Data and held-out loss are those of language modelling."""
+
     def __init__(self, teacher: torch.nn.Module, cross_entropy_weight: float) -> None:
         self._teacher, self._weight = teacher.eval().requires_grad_(False), cross_entropy_weight
 
@@ -30,10 +33,10 @@ class Distillation:
         teacher: torch.nn.Module = load(folder)
         return cls(teacher.to(device), cross_entropy_weight)
 
-    def loss(self, logits: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss(self, logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         """Sum over tokens, nats: (1 - w) KL(teacher ‖ student) + w cross-entropy."""
         with torch.no_grad():
-            taught = self._teacher(input_ids=inputs, use_cache=False).logits
+            taught = self._teacher(input_ids=windows[:, :-1], use_cache=False).logits
         return divergence(
-            logits.flatten(0, 1), targets.flatten(), teacher=taught.flatten(0, 1), weight=self._weight
+            logits.flatten(0, 1), windows[:, 1:].flatten(), teacher=taught.flatten(0, 1), weight=self._weight
         )[0]

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from trimtab.data.samples.base import IGNORED
+
 # Tokens per chunk: temporaries stay in cache on a CPU and small on a GPU.
 CHUNK_TOKENS = 256
-# Targets with this id do not count.
-IGNORED = -100
 
 
 class _Divergence(torch.autograd.Function):

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
 
-from trimtab.training.objectives.divergence import divergence
+import torch
+from torch.nn import functional
+
+from trimtab.parallel.criterion import Inputs
+from trimtab.training.objectives.divergence import IGNORED, divergence
 
 
 class LanguageModelling:
-    def loss(self, logits: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Sum over tokens, nats. `inputs` are not needed."""
-        del inputs
-        return divergence(logits.flatten(0, 1), targets.flatten())[0]
+    classifies = False
+
+    def prepare(self, batch: Mapping[str, torch.Tensor]) -> tuple[Inputs, torch.Tensor, int]:
+        """Of `windows` (n, length + 1): inputs (n, length), and the windows themselves as targets."""
+        windows = batch["windows"]
+        return windows[:, :-1].clamp_min(0), windows, int((windows[:, 1:] != IGNORED).sum())
+
+    def loss(self, logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        """Sum over tokens, nats."""
+        return divergence(logits.flatten(0, 1), windows[:, 1:].flatten())[0]
+
+    def held_out(self, logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(
+            logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="sum", ignore_index=IGNORED
+        )

@@ -16,10 +16,11 @@ TOLERANCES = {"float64": 1e-12, "float32": 1e-4}
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`model` is `tiny`, `tiny-untied` or a model folder. `resume`: after `steps` steps under one layout a
-    checkpoint is taken up under another, for every pair of layouts, and `steps_after` more are compared.
+    """`model` is one of `tiny.MODELS`, such as `tiny` or `tiny-fill-mask`, or a decoder's folder. `resume`:
+    after `steps` steps under one layout a checkpoint is taken up under another, for every pair of layouts, and
+    `steps_after` more are compared.
 
-    `batch` sequences of `sequence_length` tokens make a step; the folder `scratch` holds checkpoints.
+    `batch` samples make a step, sequences of `sequence_length` tokens at most; the folder `scratch` holds checkpoints.
     """
 
     layouts: tuple[Layout, ...]
@@ -51,7 +52,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One layout (or `A -> B`) against one process. Differences are absolute, of losses in nats per token.
+    """One layout (or `A -> B`) against one process. Differences are absolute, of losses in nats.
 
     After resuming, also the optimizer's moments as read back, and whether random states and the place in
     the data were those at which the checkpoint was taken (None: not compared).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -12,16 +11,15 @@ from torch.distributed.tensor import DTensor
 from trimtab.data.loader import Loader
 from trimtab.models.load import load
 from trimtab.models.precise import keep_dtype
+from trimtab.models.seeded import seeded
 from trimtab.parallel.compose import lay_out
 from trimtab.parallel.mesh import Grid
 from trimtab.training.job import TrainJob
-from trimtab.training.objectives.language_modelling import LanguageModelling
 from trimtab.training.optimizers import Optimizers
 from trimtab.training.parity.job import ParityJob
+from trimtab.training.parity.tiny import MODELS, task_of
 from trimtab.training.streams import begin_step
 
-TINY, TINY_UNTIED = "tiny", "tiny-untied"
-_TOKENS = 1 << 14
 # Clips every step of a tiny model, so that the norm over all ranks matters to the result.
 _CLIP = 0.5
 _LEARNING_RATE = 3e-3
@@ -29,40 +27,21 @@ _LEARNING_RATE = 3e-3
 
 def seed_model(job: ParityJob) -> nn.Module:
     """The same weights at every call, in the job's type, whose norms and loss keep it."""
-    made_here = job.model in (TINY, TINY_UNTIED)
-    model = _tiny(tied=job.model == TINY, seed=job.seed) if made_here else load(Path(job.model))
+    if job.model in MODELS:
+        with seeded(job.seed):
+            model = MODELS[job.model]()
+    else:
+        model = load(Path(job.model))
     return keep_dtype(model.to(getattr(torch, job.dtype))).train()
 
 
-def _tiny(*, tied: bool, seed: int) -> nn.Module:
-    """Four layers, two key-value heads, and a vocabulary that no even number divides."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=128,
-        tie_word_embeddings=tied,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
-
-
 class Subject:
-    """One run under one layout: as training does it, on tokens drawn at random."""
+    """One run under one layout: as training does it, on samples drawn at random."""
 
     def __init__(self, job: ParityJob, grid: Grid) -> None:
         self._job, self._grid = job, grid
         model = seed_model(job)
-        vocabulary = model.config.vocab_size  # pyrefly: ignore[missing-attribute]
+        self._objective, samples = task_of(job, model)
         self.distributed = lay_out(model, grid)
         settings = TrainJob(
             model="",
@@ -73,28 +52,24 @@ class Subject:
             learning_rate=_LEARNING_RATE,
         )
         self.optimizers = Optimizers(model, self.distributed, settings, grid.ranks)
-        tokens = np.random.Generator(np.random.PCG64(job.seed)).integers(
-            vocabulary, size=_TOKENS, dtype=np.uint32
-        )
         self.loader = Loader(
-            tokens,
-            length=job.sequence_length,
+            samples,
             batch=job.batch,
             seed=job.seed,
             rank=grid.share,
             world=grid.shares,
         )
-        self._objective = LanguageModelling()
         # As the last step began.
         self.random_state = torch.get_rng_state()
 
     def step(self) -> float:
-        """Mean loss per token of the whole batch, in nats, before the step."""
+        """Mean loss of the whole batch, in nats, before the step."""
         begin_step(self._job.seed, self.loader.position // self._job.batch, self._grid.stream)
         self.random_state = torch.get_rng_state()
-        windows = torch.from_numpy(self.loader.next()).to(self._grid.ranks.device)
-        count = windows[:, 1:].numel()
-        part = self.distributed.backward(windows[:, :-1], windows, self._loss, count)
+        device = self._grid.ranks.device
+        batch = {name: torch.from_numpy(values).to(device) for name, values in self.loader.next().items()}
+        inputs, targets, count = self._objective.prepare(batch)
+        part = self.distributed.backward(inputs, targets, self._objective.loss, count)
         self.distributed.clip(_CLIP)
         self.optimizers.step(1.0)
         self.distributed.finish_step()
@@ -116,9 +91,6 @@ class Subject:
     def adopt(self, read: dict[str, torch.Tensor]) -> None:
         """What a snapshot says of the place in the data, on which the random numbers depend too."""
         self.loader.position = int(read["data.position"])
-
-    def _loss(self, logits: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        return self._objective.loss(logits, windows[:, :-1], windows[:, 1:])
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:

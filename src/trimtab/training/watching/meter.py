@@ -11,7 +11,7 @@ from torch import nn
 
 from trimtab.parallel.memory import peak_bytes
 from trimtab.parallel.ranks import Ranks
-from trimtab.training.job import TrainJob
+from trimtab.training.job import Point, TrainJob
 from trimtab.training.watching.utilization import flops_per_token, peak
 from trimtab.training.watching.writers import Writer
 
@@ -19,14 +19,20 @@ _REPORT_SECONDS = 0.5
 
 
 class Step(msgspec.Struct, kw_only=True):
-    """One step's own figures. `seconds` is its wall time; `validation_loss` is None where none was measured."""
+    """One step's own figures. `seconds` is its wall time; `point` is that of the curve, if it has one here."""
 
     number: int
     seconds: float
     learning_rate: float
     gradient_norm: float
-    validation_loss: float | None = None
-    point: bool = False
+    point: Point | None = None
+
+    @property
+    def held_out(self) -> dict[str, float | None]:
+        point = self.point
+        accuracy = point.validation_accuracy if point else None
+        found = {"validation_loss": point.validation_loss if point else None}
+        return found if accuracy is None else found | {"validation_accuracy": accuracy}
 
 
 class Meter:
@@ -41,28 +47,31 @@ class Meter:
         report: Callable[[dict[str, Any]], None],
     ) -> None:
         self._job, self._ranks, self._writers, self._report = job, ranks, writers, report
-        self._tokens = job.batch * job.sequence_length
-        flops, peak_flops = flops_per_token(model, job.sequence_length), peak(ranks.device)
+        # What is counted: a decoder's tokens, a classifier's samples.
+        self._unit = "tokens" if job.sample_tokens else "samples"
+        self._step_size = job.batch * (job.sample_tokens or 1)
+        flops = flops_per_token(model, job.sample_tokens) if job.sample_tokens else None
+        peak_flops = peak(ranks.device)
         self._mfu_rate = flops / (peak_flops * ranks.world) if flops and peak_flops else None
         self._reported_at = 0.0
         self._steps, self._seconds = 0, 0.0
 
     def step(self, step: Step, loss: float) -> None:
-        """`loss` is the mean per token over all ranks."""
+        """`loss` is the mean per token or sample over all ranks."""
         self._steps += 1
         self._seconds += step.seconds
         if not self._ranks.first:
             return
-        rate = self._tokens / step.seconds
+        rate = self._step_size / step.seconds
         if self._writers:
             figures = {
-                "tokens": step.number * self._tokens,
+                self._unit: step.number * self._step_size,
                 "loss": loss,
                 "learning_rate": step.learning_rate,
                 "gradient_norm": step.gradient_norm,
-                "validation_loss": step.validation_loss,
+                **step.held_out,
                 "step_seconds": step.seconds,
-                "tokens_per_second": rate,
+                f"{self._unit}_per_second": rate,
                 "mfu": rate * self._mfu_rate if self._mfu_rate else None,
                 "memory_bytes": peak_bytes(self._ranks.device),
             }
@@ -92,7 +101,7 @@ class Meter:
     def _tell(self, step: Step, loss: float) -> None:
         """Progress, now and then; always with a point of the curve."""
         now = time.monotonic()
-        if not step.point and now - self._reported_at < _REPORT_SECONDS:
+        if step.point is None and now - self._reported_at < _REPORT_SECONDS:
             return
         self._reported_at = now
         per_step = self._seconds / self._steps
@@ -101,13 +110,14 @@ class Meter:
                 "kind": "progress",
                 "step": step.number,
                 "steps": self._job.steps,
-                "tokens": step.number * self._tokens,
-                "total": self._job.steps * self._tokens,
+                "unit": self._unit,
+                self._unit: step.number * self._step_size,
+                "total": self._job.steps * self._step_size,
                 "loss": loss,
                 "learning_rate": step.learning_rate,
                 "gradient_norm": step.gradient_norm,
-                "tokens_per_second": self._tokens / per_step,
+                f"{self._unit}_per_second": self._step_size / per_step,
                 "seconds_left": per_step * (self._job.steps - step.number),
-                "validation_loss": step.validation_loss,
+                **step.held_out,
             }
         )
