@@ -253,7 +253,7 @@ def _train(
     """A model from its architecture, or the recipe's model trained on."""
     from trimtab.optimization.baseline import take_baseline
     from trimtab.optimization.beginning import fitted, locate, prepare_data, prepare_pictures, settle
-    from trimtab.optimization.laying_out import lay_out
+    from trimtab.optimization.laying_out import choose_layout
     from trimtab.optimization.training import Trainer, Training
     from trimtab.store.store import Store
 
@@ -263,7 +263,7 @@ def _train(
     prepare = prepare_pictures if recipe.task == "image-classification" else prepare_data
     data = prepare(recipe, workspace, ready)
     if launch.on == "local":
-        recipe = lay_out(recipe, workspace, data, ready, store.home, on_event)
+        recipe = choose_layout(recipe, workspace, data, ready, store.home, on_event)
     with Trainer(recipe, workspace, data, launch=launch, options=options, home=store.home) as trainer:
         if ready is None:
             baseline = take_baseline(recipe, workspace, data, None, trainer, on_event)

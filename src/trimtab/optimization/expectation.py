@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from trimtab.models.planned import planned
 from trimtab.planning.training.calibrated import calibrated_machine
+from trimtab.planning.training.division import as_run
 from trimtab.planning.training.job import Job, Precision
 from trimtab.planning.training.plan import Plan, Scorer
 from trimtab.spec.clock import now
 from trimtab.spec.errors import TrimtabError
 from trimtab.spec.hardware import this_machine
-from trimtab.spec.layout import Layout
 from trimtab.spec.profile import Comparison, Profile, Quantity, load_profile
 from trimtab.store.profiles import append_comparisons, machine_profile_path
 from trimtab.training.job import TrainJob
@@ -62,17 +60,6 @@ def expect(job: TrainJob, profile: Profile, *, precision: str) -> Plan | None:
         return None
     plan = planner.plan(as_run(layout, job.batch))
     return plan if plan.step_seconds is not None else None
-
-
-def as_run(layout: Layout, batch: int) -> Layout:
-    """The layout with the micro-batch that training takes where none is named."""
-    if layout.micro_batch is not None:
-        return layout
-    share = max(1, batch // (layout.data * layout.shard))
-    if layout.pipeline > 1:
-        parts = next((p for p in (2 * layout.pipeline, layout.pipeline) if share % p == 0), share)
-        share //= parts
-    return msgspec.structs.replace(layout, micro_batch=share)
 
 
 def remember(

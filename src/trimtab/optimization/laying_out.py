@@ -1,6 +1,6 @@
 """`parallel: auto`: the planner's fastest layouts for this machine, each run for a few steps; the fastest stays.
 
-A prediction ranks thousands of layouts in a second and is some percent off; a trial is right and takes seconds. So
+A prediction ranks thousands of layouts in a second and is not exact; a trial is right and takes seconds. So
 the first chooses what is tried. Without a calibration nothing can be ranked, and one process a core, two at most,
 is the choice.
 """
@@ -16,8 +16,8 @@ import msgspec
 from trimtab.data.prepared import Prepared
 from trimtab.data.prepared_images import PreparedImages
 from trimtab.optimization.beginning import untrained
-from trimtab.optimization.expectation import calibration, expect, planning_job
-from trimtab.optimization.training import Trainer, layout_of
+from trimtab.optimization.expectation import calibration, planning_job
+from trimtab.optimization.training import Trainer
 from trimtab.optimization.workspace import Event, OnEvent, Workspace
 from trimtab.planning.devices.profiles import is_faster_in_16_bits
 from trimtab.planning.training.advisor import plan_training
@@ -52,13 +52,15 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.layout} ({tried}); finding out took {format_duration(self.seconds)}"
 
 
-def lay_out(
+def choose_layout(
     recipe: Recipe,
     workspace: Workspace,
     data: Prepared | PreparedImages,
     ready: Path | None,
     home: Path,
     on_event: OnEvent,
+    *,
+    cut: bool = False,
 ) -> Recipe:
     """The recipe with its layout chosen: as it says, or for `auto` on a calibrated machine by trial, once a run.
 
@@ -72,7 +74,14 @@ def lay_out(
         "layout",
         Choice,
         lambda: _choose(
-            recipe, workspace, data, ready or untrained(recipe, workspace, data), home, profile, on_event
+            recipe,
+            workspace,
+            data,
+            ready or untrained(recipe, workspace, data),
+            home,
+            profile,
+            on_event,
+            cut=cut,
         ),
     )
     on_event(Event(stage=STAGE, fraction=1.0, note=str(choice)))
@@ -87,26 +96,25 @@ def _choose(
     home: Path,
     profile: Profile,
     on_event: OnEvent,
+    *,
+    cut: bool,
 ) -> Choice:
     began = time.monotonic()
     trials: dict[Layout, list[Trial]] = {}
     faults: list[TrimtabError] = []
-    layouts = candidates(_job(recipe, workspace, data, model, layout_of(recipe)), profile)
+    layouts = candidates(Trainer(recipe, workspace, data).probe(model), profile, cut=cut)
 
     def try_out(layout: Layout, fraction: float) -> None:
         on_event(Event(stage=STAGE, fraction=fraction, note=str(layout)))
         laid_out = recipe.model_copy(update={"parallel": layout})
-        job = _job(laid_out, workspace, data, model, layout)
         try:
             with Trainer(laid_out, workspace, data, home=home) as trainer:
-                rate = trainer.measure(job)
+                rate, predicted = trainer.measure(model)
         except TrimtabError as error:
             # What the planner could not know, memory that was not there: the others are tried all the same.
             faults.append(error)
             on_event(Event(stage=STAGE, fraction=0.0, warning=f"{layout}: {error.message}"))
             return
-        plan = expect(job, profile, precision=rate.precision)
-        predicted = plan.step_seconds if plan else None
         trial = Trial(layout=layout, predicted_seconds=predicted, step_seconds=rate.step_seconds)
         trials.setdefault(layout, []).append(trial)
 
@@ -123,22 +131,16 @@ def _choose(
     return Choice(layout=best, trials=told, seconds=time.monotonic() - began)
 
 
-def _job(
-    recipe: Recipe, workspace: Workspace, data: Prepared | PreparedImages, model: Path, layout: Layout
-) -> TrainJob:
-    laid_out = recipe.model_copy(update={"parallel": layout})
-    return Trainer(laid_out, workspace, data).job(model, workspace.folder / "models" / "trial", 1_000_000)
-
-
 def _strategy(layout: Layout) -> tuple[object, ...]:
     """What sets layouts apart by far; of those alike the planner's best stands for the others."""
     return layout.data, layout.shard, layout.tensor, layout.pipeline, layout.zero
 
 
-def candidates(job: TrainJob, profile: Profile) -> list[Layout]:
+def candidates(job: TrainJob, profile: Profile, *, cut: bool = False) -> list[Layout]:
     """What is worth a trial: one process, plain replicas, and the planner's best of those that can do this job. Pure.
 
-    A job under Muon takes layouts that leave matrices whole.
+    A job under Muon takes layouts that leave matrices whole. `cut`: smaller models will be made of this one, whose
+    heads may not divide over ranks.
     """
     devices = profile.per_node
     named = [Layout()] + ([Layout(data=devices)] if job.batch % devices == 0 else [])
@@ -153,7 +155,9 @@ def candidates(job: TrainJob, profile: Profile) -> list[Layout]:
     possible = [
         plan.layout
         for plan in plans
-        if plan.layout.context == 1 and (job.optimizer != "muon" or plan.layout.whole)
+        if plan.layout.context == 1
+        and (plan.layout.tensor == 1 or not cut)
+        and (job.optimizer != "muon" or plan.layout.whole)
     ]
     known = {_strategy(layout) for layout in named}
     for layout in possible:

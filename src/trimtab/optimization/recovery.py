@@ -79,10 +79,8 @@ def extra_tokens(
         return recipe.search.distill_tokens
 
     def allow() -> int:
-        job = trainer.job(baseline.path, workspace.folder / "models" / "control", 1_000_000)
-        rate = (
-            baseline.trained.tokens_per_second if baseline.trained else trainer.measure(job).tokens_per_second
-        )
+        trained = baseline.trained or trainer.measure(baseline.path).rate
+        rate = trained.tokens_per_second
         left = recipe.budget.time - (time.monotonic() - began) - RESERVE_SECONDS
         batch = recipe.training.batch * recipe.training.sequence_length
         known = baseline.trained.tokens if baseline.trained else 1 << 40

@@ -13,7 +13,7 @@ import msgspec
 from trimtab.data.prepared import Prepared
 from trimtab.optimization.baseline import Baseline, take_baseline
 from trimtab.optimization.beginning import locate, prepare_data, refuse_other_tasks
-from trimtab.optimization.laying_out import lay_out
+from trimtab.optimization.laying_out import choose_layout
 from trimtab.optimization.measuring import measure_all
 from trimtab.optimization.proving import prove
 from trimtab.optimization.publishing import attach_records
@@ -47,7 +47,9 @@ def optimize(
         report(Event(stage="prepare the data", fraction=0.0))
         data = prepare_data(recipe, workspace, model)
         trains = model is None or recipe.search.distill_tokens != 0
-        laid_out = lay_out(recipe, workspace, data, model, store.home, report) if trains else recipe
+        laid_out = recipe
+        if trains:
+            laid_out = choose_layout(recipe, workspace, data, model, store.home, report, cut=True)
         with Trainer(laid_out, workspace, data, home=store.home) as trainer:
             baseline = take_baseline(recipe, workspace, data, model, trainer, report)
             search = look(recipe, workspace, store, baseline, data, trainer, began, report)

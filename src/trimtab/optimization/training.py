@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -41,6 +41,8 @@ HELD_OUT: Mapping[Task, int] = {
     "image-classification": 512,
 }
 OBJECTIVES: Mapping[Task, Objective] = {task: name for name, task in TASKS.items() if name != "distillation"}
+
+_PROBE_LENGTH = 1_000_000
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +85,13 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     predicted_step_seconds: float | None = None
 
 
+class Measured(NamedTuple):
+    """How fast a model trains; the prediction is the planner's, on a calibrated machine."""
+
+    rate: Rate
+    predicted_step_seconds: float | None
+
+
 def layout_of(recipe: Recipe) -> Layout:
     """The recipe's, or one process a core that may be used, two at most: beyond that a planner must choose."""
     if recipe.parallel == "auto":
@@ -109,7 +118,6 @@ class Trainer:
         # A calibration describes this machine alone.
         self._home = home if self._launch.on == "local" else None
         self._group: RankGroup | None = None
-        self._jobs = 0
 
     def __enter__(self) -> Self:
         return self
@@ -122,17 +130,18 @@ class Trainer:
     def close(self) -> None:
         if self._group is not None:
             self._group.close()
-            self._group, self._jobs = None, 0
+            self._group = None
 
     @property
     def task(self) -> Task:
         return self._recipe.task or "text-generation"
 
-    def start(self) -> RankGroup:
-        """The group; its processes start now, so that they import while the caller does something else."""
+    def _started(self) -> tuple[RankGroup, bool]:
+        """The processes, and whether they have done nothing else before."""
+        fresh = self._group is None
         if self._group is None:
             self._group = start(self._launch, layout_of(self._recipe), self._workspace.folder)
-        return self._group
+        return self._group, fresh
 
     def job(
         self,
@@ -188,6 +197,12 @@ class Trainer:
         """The recipe's, or for `auto` the one that this run began with: its state lies in the checkpoints."""
         wanted = self._recipe.training.optimizer
         if self.task != "text-generation":
+            if wanted == "muon":
+                raise UsageError(
+                    f"Muon trains decoders here, and {self.task} is another task.",
+                    where="training.optimizer",
+                    remedy="Use adamw, or leave it out.",
+                )
             return "adamw"
         if wanted != "auto":
             return wanted
@@ -201,12 +216,17 @@ class Trainer:
             )
         return "muon" if begun == "muon" else "adamw"
 
-    def measure(self, job: TrainJob) -> Rate:
-        """How fast a job is, from a few steps of it."""
-        fresh = self._take_job()
-        rate = msgspec.convert(self.start().run("rate", msgspec.to_builtins(job)), Rate)
-        self._compare(job, rate.precision, rate.step_seconds, rate.peak_memory_bytes if fresh else None)
-        return rate
+    def probe(self, model: Path) -> TrainJob:
+        """A job to be measured: its length does not matter, and it leaves nothing."""
+        return self.job(model, self._workspace.folder / "models" / "probe", _PROBE_LENGTH)
+
+    def measure(self, model: Path) -> Measured:
+        """How fast `model` trains, from a few steps."""
+        job = self.probe(model)
+        group, fresh = self._started()
+        rate = msgspec.convert(group.run("rate", msgspec.to_builtins(job)), Rate)
+        peak = rate.peak_memory_bytes if fresh else None
+        return Measured(rate, self._compare(job, rate.precision, rate.step_seconds, peak))
 
     def train(self, label: str, job: TrainJob, on_event: OnEvent) -> Training:
         """Train as the job says, into its output folder."""
@@ -215,8 +235,8 @@ class Trainer:
             if (news := _event(label, event)) is not None:
                 on_event(news)
 
-        fresh = self._take_job()
-        answer = self.start().run("train", msgspec.to_builtins(job), pass_on)
+        group, fresh = self._started()
+        answer = group.run("train", msgspec.to_builtins(job), pass_on)
         result = msgspec.convert(answer, TrainResult)
         if result.stopped:
             raise KeyboardInterrupt
@@ -246,11 +266,6 @@ class Trainer:
         return (
             FINE_TUNED if self._recipe.training.learning_rate == "auto" else Schedule(decay=FINE_TUNED.decay)
         )
-
-    def _take_job(self) -> bool:
-        """Whether the processes have done nothing else before."""
-        self._jobs += 1
-        return self._jobs == 1
 
     def _compare(
         self,
@@ -289,10 +304,9 @@ class Trainer:
             return named
         if training.epochs:
             return training.epochs * self._data.train_samples
-        probe = self.job(model, model.with_name("probe"), 1_000_000)
 
         def measured() -> float:
-            rate = self.measure(probe)
+            rate = self.measure(model).rate
             return rate.samples_per_second if classifies(self.task) else rate.tokens_per_second
 
         rate = self._workspace.step("training-rate", float, measured)

@@ -32,7 +32,7 @@ from trimtab.parallel.strategies.tensor import partial_gradients, split_layers
 from trimtab.parallel.strategies.whole import Whole
 from trimtab.parallel.strategies.zero import share_state
 from trimtab.spec.errors import UsageError
-from trimtab.spec.layout import Layout
+from trimtab.spec.layout import Layout, refuse_planned
 
 
 def parallelize(
@@ -137,12 +137,7 @@ def _cut(
 
 
 def _check(model: nn.Module, layout: Layout) -> None:
-    if layout.zero == 2:
-        raise UsageError(
-            "zero=2 is planned for, not run.",
-            where="parallel.zero",
-            remedy="Use zero=1 or shard=N.",
-        )
+    refuse_planned(layout)
     if layout.zero and (layout.shard > 1 or layout.tensor > 1):
         raise UsageError(
             "zero=1 shares optimizer state over replicas of whole weights.",

@@ -143,3 +143,13 @@ def _check_stages(layout: Layout, where: str) -> None:
         raise UsageError(
             "schedule=interleaved needs two or more stages a rank.", where=where, remedy="Add virtual=2."
         )
+
+
+def refuse_planned(layout: Layout) -> None:
+    """Raises `UsageError` for what can be planned for and not be run."""
+    if layout.zero == 2:
+        raise UsageError(
+            "zero=2 is planned for, not run.",
+            where="parallel.zero",
+            remedy="Use zero=1 or shard=N.",
+        )

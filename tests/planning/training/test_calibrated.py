@@ -82,7 +82,7 @@ def truth():
         host=HOST,
         traffic_curve=curve,
         inside=quiet(machine.inside),
-        operations={name: quiet(link) for name, link in machine.operations.items()}
+        collectives={name: quiet(link) for name, link in machine.collectives.items()}
         | {IN_LAYERS: Link(latency_seconds=0.0, bytes_per_second=4e8)},
     )
 
@@ -99,7 +99,7 @@ def test_the_constants_come_back(truth):
     for (size, rate), (known, wanted) in zip(found.traffic_curve, truth.traffic_curve, strict=True):
         assert size == known
         assert rate == pytest.approx(wanted, rel=0.05)
-    assert found.operations[IN_LAYERS].bytes_per_second == pytest.approx(4e8, rel=0.1)
+    assert found.collectives[IN_LAYERS].bytes_per_second == pytest.approx(4e8, rel=0.1)
     for one in steps:
         assert _known_seconds(found, one) == pytest.approx(one.seconds, rel=0.03)
 

@@ -36,9 +36,9 @@ from trimtab.parallel.launching.pulse import BEAT_SECONDS, RECORDER
 from trimtab.parallel.launching.watch import HANG_SECONDS, Watch
 from trimtab.parallel.tasks import TaskName
 from trimtab.spec import processes
-from trimtab.spec.errors import EngineError, RankLostError, TrimtabError, UsageError
+from trimtab.spec.errors import EngineError, RankLostError, TrimtabError
 from trimtab.spec.hardware import usable_cores
-from trimtab.spec.layout import Layout
+from trimtab.spec.layout import Layout, refuse_planned
 
 # How long ranks may take to save and stop, and how long the others may take once one has failed.
 _STOP_SECONDS, _AFTER_FAILURE_SECONDS = 300.0, 5.0
@@ -52,12 +52,7 @@ def launch(layout: Layout, *, threads: int | None = None, hang_seconds: float = 
     gives no sign of life for `hang_seconds` counts as hung.
     Raises `UsageError` for a layout that is planned for but not run.
     """
-    if layout.zero == 2:
-        raise UsageError(
-            "zero=2 is planned for, not run.",
-            where="parallel.zero",
-            remedy="Use zero=1 or shard=N.",
-        )
+    refuse_planned(layout)
     return Group(layout.world, threads or threads_of_each(layout.world), hang_seconds)
 
 

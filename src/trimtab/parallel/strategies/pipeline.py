@@ -22,6 +22,7 @@ from torch.distributed.pipelining import (
 from trimtab.parallel.criterion import Criterion, Inputs
 from trimtab.parallel.mesh import Grid
 from trimtab.parallel.strategies.stages import Boundaries
+from trimtab.planning.training.division import default_micro_batch
 from trimtab.spec.errors import UsageError
 
 
@@ -122,10 +123,9 @@ class Pipeline:
         return self._criterion(output, targets)
 
     def _micro_batch(self, count: int) -> int:
-        """Sequences per micro-batch: the layout's, or as many as make one or two micro-batches a stage."""
         ranks = self._grid.layout.pipeline
         wanted = self._grid.layout.micro_batch
-        size = wanted or next((count // parts for parts in (2 * ranks, ranks) if count % parts == 0), 1)
+        size = wanted or default_micro_batch(count, ranks)
         if count % size or count // size < ranks or (self._grid.layout.virtual > 1 and count // size % ranks):
             raise UsageError(
                 f"{count} sequences a rank make no whole number of micro-batches for {ranks} stages.",

@@ -47,7 +47,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     of a collective runs beside computation. `measured`: the rates include what software wastes. `traffic_curve`
     replaces the memory bandwidth for tensors inside of layers: (bytes of a tensor, rate), by size, since small ones
     stay in caches. `host` and `host_memory`, by strategy, are what a processor that computes itself spends and holds
-    beside; `operations` are links by collective.
+    beside; `collectives` are links by collective.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     traffic_curve: tuple[tuple[float, float], ...] = ()
     host: dict[str, HostCost] = {}
     host_memory: dict[str, HostMemory] = {}
-    operations: dict[str, Link] = {}
+    collectives: dict[str, Link] = {}
 
     def gemm_seconds(self, flops: float, bytes_moved: float) -> float:
         """One matrix product. The traffic is added, not maximised: a tile's loads before its first product and
@@ -94,7 +94,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         """
         sharing = max(1, min(ranks, self.per_node // stride))
         if sharing == ranks:
-            return self.operations.get(operation, self.inside)
+            return self.collectives.get(operation, self.inside)
         return Link(
             latency_seconds=(self.inside.latency_seconds * (sharing - 1) + self.between.latency_seconds)
             / sharing,

@@ -38,7 +38,9 @@ def machine_of_profile(profile: Profile, *, single_precision: bool, per_node: in
         best[sample.flops] = max(best.get(sample.flops, 0.0), sample.flops / sample.seconds)
     curve = tuple(sorted(best.items()))
     rates = [rate for _, rate in curve]
-    link = _link(profile)
+    collectives = _collectives(profile)
+    # It stands for those that were not measured.
+    link = collectives.get("all_reduce", _NO_LINK)
     return Machine(
         name=profile.name,
         peak_flops=max(rates),
@@ -56,11 +58,11 @@ def machine_of_profile(profile: Profile, *, single_precision: bool, per_node: in
         memory_factor=profile.memory_factor,
         measured=True,
         gemm_curve=curve,
-        operations=_operations(profile),
+        collectives=collectives,
     )
 
 
-def _operations(profile: Profile) -> dict[str, Link]:
+def _collectives(profile: Profile) -> dict[str, Link]:
     """Each collective as it was measured over the most ranks."""
     widest: dict[str, CollectiveRate] = {}
     for rate in profile.collectives:
@@ -70,12 +72,3 @@ def _operations(profile: Profile) -> dict[str, Link]:
         name: Link(latency_seconds=rate.latency_seconds, bytes_per_second=rate.bytes_per_second)
         for name, rate in widest.items()
     }
-
-
-def _link(profile: Profile) -> Link:
-    """Of the all-reduce over the most ranks, which stands for the others."""
-    reduces = [rate for rate in profile.collectives if rate.operation == "all_reduce"]
-    if not reduces:
-        return _NO_LINK
-    widest = max(reduces, key=lambda rate: rate.ranks)
-    return Link(latency_seconds=widest.latency_seconds, bytes_per_second=widest.bytes_per_second)

@@ -79,6 +79,7 @@ def refitted(profile: Profile) -> Profile:
         memory_bytes_per_second=profile.memory_bytes_per_second / slower,
         launch_seconds=profile.launch_seconds * slower,
         step_seconds=profile.step_seconds * slower,
+        steps=tuple(change(sample, seconds=sample.seconds * slower) for sample in profile.steps),
         memory_factor=profile.memory_factor * larger,
         comparisons=tuple(
             change(row, predicted=_corrected(row, profile, factors.get(row.quantity, 1.0)))

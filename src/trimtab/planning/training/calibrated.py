@@ -16,7 +16,7 @@ from trimtab.planning.devices.machine import HostCost, HostMemory, Link, Machine
 from trimtab.planning.devices.profiles import machine_of_profile
 from trimtab.planning.training.architecture import Architecture
 from trimtab.planning.training.communication import all_reduce
-from trimtab.planning.training.division import micro_batches
+from trimtab.planning.training.division import as_run, micro_batches
 from trimtab.planning.training.host import PLAIN, passes, strategies
 from trimtab.planning.training.job import Job
 from trimtab.planning.training.kernels import traffic_bytes
@@ -40,20 +40,21 @@ def calibrated_machine(profile: Profile, *, single_precision: bool, per_node: in
     known = replace(
         machine,
         inside=_without_latency(machine.inside),
-        operations={name: _without_latency(link) for name, link in machine.operations.items()},
+        collectives={name: _without_latency(link) for name, link in machine.collectives.items()},
         traffic_curve=((1.0, _INSTANT),),
         host={PLAIN: HostCost(layer_seconds=0.0, step_seconds=0.0)},
         host_memory=_host_memory(machine, profile.steps),
     )
     pairs = list(_pairs(profile.steps))
-    narrow = min(first.hidden for first, _ in pairs)
+    # The first by construction; on many ranks even narrow ones are wider than some of the wide.
+    narrow = _size(pairs[0][0])
     host = {
         _strategy(first.layout): _host_cost(known, first, second)
         for first, second in pairs
-        if first.hidden == narrow
+        if _size(first) == narrow
     }
     known = replace(known, host=host)
-    wide = [pair for pair in pairs if pair[0].hidden > narrow]
+    wide = [pair for pair in pairs if _size(pair[0]) != narrow]
     points = [_traffic_point(known, *pair) for pair in wide if _strategy(pair[0].layout) == PLAIN]
     known = replace(known, traffic_curve=tuple(sorted(point for point in points if point)))
     split = next((pair for pair in wide if pair[0].layout.tensor > 1), None)
@@ -74,6 +75,10 @@ def _pairs(samples: Sequence[StepSample]) -> Iterator[tuple[StepSample, StepSamp
             yield first, second
 
 
+def _size(sample: StepSample) -> tuple[int, int]:
+    return sample.hidden, sample.sequence_length
+
+
 def _strategy(layout: Layout) -> str:
     """A probe uses one."""
     return strategies(layout)[0]
@@ -91,7 +96,7 @@ def _with_messages_of_layers(machine: Machine, first: StepSample, second: StepSa
     is in memory that was not touched before, which a probe of the collective by itself does not show.
     """
     instant = Link(latency_seconds=0.0, bytes_per_second=_INSTANT)
-    known = replace(machine, operations=machine.operations | {IN_LAYERS: instant})
+    known = replace(machine, collectives=machine.collectives | {IN_LAYERS: instant})
     left = [sample.seconds - _known_seconds(known, sample) for sample in (first, second)]
     seconds = (left[1] - left[0]) / (second.layers - first.layers)
     job, layout = _job(machine, first), _run(first)
@@ -100,7 +105,7 @@ def _with_messages_of_layers(machine: Machine, first: StepSample, second: StepSa
     if seconds <= sent / alone.bytes_per_second:
         return machine
     slower = replace(alone, bytes_per_second=sent / seconds)
-    return replace(machine, operations=machine.operations | {IN_LAYERS: slower})
+    return replace(machine, collectives=machine.collectives | {IN_LAYERS: slower})
 
 
 def _host_memory(machine: Machine, samples: Sequence[StepSample]) -> dict[str, HostMemory]:
@@ -153,11 +158,8 @@ def _work(machine: Machine, sample: StepSample) -> tuple[int, int]:
 
 
 def _run(sample: StepSample) -> Layout:
-    """With the micro-batch that the probe took: all of a rank's share, or two a stage."""
-    layout = sample.layout
-    share = sample.batch // (layout.data * layout.shard)
-    size = share // (2 * layout.pipeline) if layout.pipeline > 1 else share
-    return replace(layout, micro_batch=size)
+    """With the micro-batch that the probe took."""
+    return as_run(sample.layout, sample.batch)
 
 
 def _job(machine: Machine, sample: StepSample) -> Job:

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from trimtab.planning.training.job import Job
 from trimtab.planning.training.stages import can_split
 from trimtab.spec.layout import Layout
+
+
+def as_run(layout: Layout, batch: int) -> Layout:
+    """The layout with the micro-batch that training takes where none is named, for a `batch` of sequences."""
+    if layout.micro_batch is not None:
+        return layout
+    share = max(1, batch // (layout.data * layout.shard))
+    return msgspec.structs.replace(layout, micro_batch=default_micro_batch(share, layout.pipeline))
+
+
+def default_micro_batch(share: int, pipeline: int) -> int:
+    """Of a rank's share of sequences: all, or under a pipeline as many as make two micro-batches a stage, or one."""
+    if pipeline == 1:
+        return share
+    return next((share // parts for parts in (2 * pipeline, pipeline) if share % parts == 0), 1)
 
 
 def micro_batches(job: Job, layout: Layout) -> int:

@@ -76,8 +76,10 @@ def _shared(job: Job, layout: Layout, replicas: int) -> Iterator[Layout]:
     if replicas == 1:
         yield layout
         return
-    # Our own training, which a measured machine is for, does not share gradients that way.
-    most = 2 if layout.pipeline == 1 and not job.machine.measured else 1
+    most = 2 if layout.pipeline == 1 else 1
+    if job.machine.measured:
+        # Our own training, which a measured machine is for, shares no gradients that way, and state of whole weights.
+        most = 1 if layout.tensor == 1 else 0
     for zero in range(most + 1):
         yield replace(layout, data=replicas, zero=zero)
     local = max(1, job.machine.per_node // (layout.tensor * layout.context))

@@ -167,6 +167,6 @@ def between_stages(job: Job, layout: Layout, software: Software) -> float:
     stride = layout.world // layout.pipeline
     once = send(size / layout.tensor, job.machine.link(2, stride, "point_to_point"))
     if not layout.sequence:
-        once += all_gather(size, layout.tensor, job.machine.link(layout.tensor, 1))
+        once += all_gather(size, layout.tensor, job.machine.link(layout.tensor, 1, "all_gather"))
     hidden = job.machine.overlap if software != "classic" and layout.virtual > 1 else 0.0
     return 2 * layout.virtual * once * (1 - hidden)

@@ -140,14 +140,15 @@ def _data(
     ranks = layout.data * layout.context
     if ranks == 1:
         return tied
-    link = job.machine.link(ranks, layout.tensor * layout.shard)
+    stride = layout.tensor * layout.shard
+    link, gathering = (job.machine.link(ranks, stride, name) for name in ("all_reduce", "all_gather"))
     parameters = _parameters(job, layout, layers) / layout.shard
     size = 4 if layout.shard > 1 else GRADIENT_BYTES[job.precision]
     reduce = all_gather(size * parameters, ranks, link)
-    gather = reduce if not layout.zero else all_gather(job.compute_bytes * parameters, ranks, link)
+    gather = reduce if not layout.zero else all_gather(job.compute_bytes * parameters, ranks, gathering)
     if layout.zero and software == "torch":
         # Ours lets DDP sum gradients whole, and then exchanges 32-bit weights.
-        reduce, gather = 2 * reduce, all_gather(4.0 * parameters, ranks, link)
+        reduce, gather = 2 * reduce, all_gather(4.0 * parameters, ranks, gathering)
     overlap = job.machine.overlap if software != "classic" else 0.0
     # The last micro-batch's backward pass hides it, save for the bucket that is ready last.
     behind = layers[0] * (layer.backward + layer.recompute)

@@ -31,7 +31,7 @@ def _orthogonal(job: Job, layout: Layout) -> float:
     matrices = _matrices(shape)
     seconds = shape.layers * sum(_newton_schulz(job, *matrix) for matrix in matrices) / layout.world
     size = 4.0 * shape.layers * sum(short * long for short, long in matrices)
-    return seconds + all_gather(size, layout.world, job.machine.link(layout.world, 1))
+    return seconds + all_gather(size, layout.world, job.machine.link(layout.world, 1, "all_gather"))
 
 
 def _matrices(shape: Architecture) -> list[tuple[int, int]]:
