@@ -10,8 +10,8 @@ import time
 import psutil
 import pytest
 
-from trimtab.spec.hardware import this_machine
-from trimtab.spec.profile import GemmSample, Profile, load_profile, save_profile
+from machine_profiles import machine_profile
+from trimtab.spec.profile import GemmSample, load_profile, save_profile
 from trimtab.store.profiles import machine_profile_path
 
 RECIPE = """
@@ -138,15 +138,7 @@ def test_wrong_layouts_are_refused(start):
 @pytest.mark.slow
 def test_a_calibrated_machine_chooses_by_trial_and_keeps_what_was_predicted(start, tmp_path):
     """Without `--processes` the recipe's layout is `auto`."""
-    profile = Profile(
-        name="this machine",
-        hardware=this_machine(),
-        measured_at="2026-11-25",
-        per_node=2,
-        memory_bytes=8 * 2**30,
-        memory_bytes_per_second=8e9,
-        gemm=(GemmSample(dtype="float32", m=100, n=100, k=100, seconds=1e-4),),
-    )
+    profile = machine_profile(gemm=(GemmSample(dtype="float32", m=100, n=100, k=100, seconds=1e-4),))
     path = machine_profile_path(tmp_path / "home")
     save_profile(profile, path)
     code, out, err = end(start("--json", tokens=64 * 30, spread=()))

@@ -2,11 +2,12 @@ import json
 
 import pytest
 
-from trimtab.optimization.expectation import as_run, expect
+from machine_profiles import machine_profile
+from trimtab.optimization.expectation import expect
 from trimtab.optimization.laying_out import MOST_TRIED, candidates
-from trimtab.spec.hardware import this_machine
+from trimtab.planning.training.division import as_run
 from trimtab.spec.layout import Layout, parse_layout
-from trimtab.spec.profile import CollectiveRate, GemmSample, Profile
+from trimtab.spec.profile import CollectiveRate
 from trimtab.training.job import TrainJob
 
 CONFIG = {
@@ -21,19 +22,12 @@ CONFIG = {
     "max_position_embeddings": 64,
     "tie_word_embeddings": True,
 }
-PROFILE = Profile(
-    name="this machine",
-    hardware=this_machine(),
-    measured_at="2026-11-25",
-    per_node=2,
-    memory_bytes=8 * 2**30,
-    memory_bytes_per_second=8e9,
-    gemm=(GemmSample(dtype="float32", m=1000, n=1000, k=1000, seconds=2e9 / 30e9),),
+PROFILE = machine_profile(
     collectives=(
         CollectiveRate(
             operation="all_reduce", backend="gloo", ranks=2, latency_seconds=1e-3, bytes_per_second=1e9
         ),
-    ),
+    )
 )
 
 
@@ -61,6 +55,12 @@ def test_what_muon_cannot_do_is_not_tried(job):
     assert all(layout.whole for layout in candidates(job(optimizer="muon"), PROFILE))
 
 
+def test_what_will_be_cut_smaller_keeps_its_heads_together(job):
+    alone = job(batch=1)
+    assert any(layout.tensor > 1 for layout in candidates(alone, PROFILE))
+    assert candidates(alone, PROFILE, cut=True) == [Layout()]
+
+
 def test_a_batch_that_does_not_divide_leaves_one_process(job):
     assert candidates(job(batch=7, optimizer="muon"), PROFILE) == [Layout()]
 
@@ -69,6 +69,7 @@ def test_nothing_is_expected_of_what_the_planner_does_not_know(job):
     assert expect(job(layout=Layout(data=2)), PROFILE, precision="float32").step_seconds > 0
     assert expect(job(layout=Layout(data=4)), PROFILE, precision="float32") is None
     assert expect(job(layout=Layout(data=2), teacher="x"), PROFILE, precision="float32") is None
+    assert expect(job(layout=Layout(data=2), compile=True), PROFILE, precision="float32") is None
     # No product was measured in 16 bits.
     assert expect(job(layout=Layout(data=2)), PROFILE, precision="bf16") is None
 

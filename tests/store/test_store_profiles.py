@@ -1,10 +1,11 @@
 import msgspec
 import pytest
 
+from machine_profiles import machine_profile
 from trimtab.spec.engine_profile import EngineProfile
 from trimtab.spec.errors import NotFoundError, UsageError
 from trimtab.spec.hardware import this_machine
-from trimtab.spec.profile import Comparison, Profile, load_profile, save_profile
+from trimtab.spec.profile import Comparison, load_profile, save_profile
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.store.profiles import (
     MOST_COMPARISONS,
@@ -60,16 +61,7 @@ def test_missing_and_broken_files_say_what_to_do(tmp_path):
 def test_comparisons_are_appended_and_old_ones_forgotten(tmp_path):
     assert append_comparisons(tmp_path, [ROW]) is False
     assert not machine_profile_path(tmp_path).exists()
-    empty = Profile(
-        name="",
-        hardware=this_machine(),
-        measured_at="",
-        per_node=1,
-        memory_bytes=1,
-        memory_bytes_per_second=1.0,
-        gemm=(),
-    )
-    save_profile(empty, machine_profile_path(tmp_path))
+    save_profile(machine_profile(), machine_profile_path(tmp_path))
     assert append_comparisons(tmp_path, [ROW, ROW])
     assert append_comparisons(tmp_path, [msgspec.structs.replace(ROW, measured=2.0)])
     assert [row.measured for row in load_profile(machine_profile_path(tmp_path)).comparisons] == [

@@ -1,10 +1,12 @@
 import engine_profiles
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.planning.devices.refit import fitness, refitted
-from trimtab.spec.profile import CollectiveRate, Comparison, GemmSample, Profile
+from trimtab.spec.layout import Layout
+from trimtab.spec.profile import CollectiveRate, Comparison, GemmSample, Profile, StepSample
 
 
 def profile(*ratios, quantity="step_seconds"):
@@ -60,3 +62,19 @@ def test_memory_has_a_factor_of_its_own():
     after = refitted(profile(1.5, 1.5, 1.5, quantity="peak_memory_bytes"))
     assert after.memory_factor == pytest.approx(1.5)
     assert after.gemm[0].seconds == 1e-6
+
+
+def test_whole_steps_are_corrected_too():
+    step = StepSample(
+        layout=Layout(data=2),
+        layers=1,
+        hidden=8,
+        heads=1,
+        ffn=8,
+        vocabulary=8,
+        sequence_length=8,
+        batch=2,
+        seconds=1.0,
+    )
+    before = msgspec.structs.replace(profile(1.5, 1.5, 1.5), steps=(step,))
+    assert refitted(before).steps[0].seconds == pytest.approx(1.5)

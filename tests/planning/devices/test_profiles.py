@@ -1,22 +1,16 @@
 import pytest
 from msgspec.structs import replace
 
+from machine_profiles import machine_profile
 from trimtab.planning.devices.profiles import machine_of_profile
 from trimtab.planning.training.plan import Scorer
 from trimtab.spec.errors import UsageError
-from trimtab.spec.hardware import this_machine
 from trimtab.spec.layout import parse_layout
-from trimtab.spec.profile import CollectiveRate, GemmSample, Profile
+from trimtab.spec.profile import CollectiveRate, GemmSample
 
 
 def _profile(**changes):
     values = {
-        "name": "here",
-        "hardware": this_machine(),
-        "measured_at": "2026-11-25",
-        "per_node": 2,
-        "memory_bytes": 8 * 2**30,
-        "memory_bytes_per_second": 8e9,
         "gemm": (
             GemmSample(dtype="float32", m=100, n=100, k=100, seconds=2e6 / 10e9),
             GemmSample(dtype="float32", m=1000, n=1000, k=1000, seconds=2e9 / 30e9),
@@ -28,7 +22,7 @@ def _profile(**changes):
             ),
         ),
     }
-    return Profile(**values | changes)
+    return machine_profile(**values | changes)
 
 
 def test_products_take_what_was_measured_and_in_between():

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from machine_profiles import machine_profile
 from trimtab.planning.devices.machine import HostCost, HostMemory, Link
 from trimtab.planning.devices.profiles import machine_of_profile
 from trimtab.planning.training.calibrated import _job, _known_seconds, _run, calibrated_machine
@@ -11,9 +12,8 @@ from trimtab.planning.training.host import strategies
 from trimtab.planning.training.layer_costs import IN_LAYERS
 from trimtab.planning.training.memory import memory_of
 from trimtab.planning.training.stages import layers_of_ranks
-from trimtab.spec.hardware import this_machine
 from trimtab.spec.layout import Layout
-from trimtab.spec.profile import CollectiveRate, GemmSample, Profile, StepSample
+from trimtab.spec.profile import CollectiveRate, StepSample
 
 HOST = {
     "data": HostCost(layer_seconds=1e-3, step_seconds=4e-3),
@@ -21,32 +21,18 @@ HOST = {
     "tensor": HostCost(layer_seconds=8e-3, step_seconds=9e-3),
     "pipeline": HostCost(layer_seconds=2e-3, step_seconds=5e-3),
 }
-LAYOUTS = (Layout(data=2), Layout(shard=2, reshard=True), Layout(tensor=2), Layout(pipeline=2))
+SIZES = ((128, 128), (256, 128), (512, 256))
 
 
-def collective(operation, rate):
-    return CollectiveRate(
-        operation=operation, backend="gloo", ranks=2, latency_seconds=1e-4, bytes_per_second=rate
+def profile(ranks=2, **changes):
+    rates = {"all_reduce": 1e9, "all_gather": 2e9, "reduce_scatter": 1.5e9, "point_to_point": 3e9}
+    collectives = tuple(
+        CollectiveRate(
+            operation=operation, backend="gloo", ranks=ranks, latency_seconds=1e-4, bytes_per_second=rate
+        )
+        for operation, rate in rates.items()
     )
-
-
-def profile(**changes):
-    values = {
-        "name": "here",
-        "hardware": this_machine(),
-        "measured_at": "2026-11-25",
-        "per_node": 2,
-        "memory_bytes": 8 * 2**30,
-        "memory_bytes_per_second": 8e9,
-        "gemm": (GemmSample(dtype="float32", m=1000, n=1000, k=1000, seconds=2e9 / 30e9),),
-        "collectives": (
-            collective("all_reduce", 1e9),
-            collective("all_gather", 2e9),
-            collective("reduce_scatter", 1.5e9),
-            collective("point_to_point", 3e9),
-        ),
-    }
-    return Profile(**values | changes)
+    return machine_profile(**{"per_node": ranks, "collectives": collectives} | changes)
 
 
 def sample(layout, layers, hidden, length):
@@ -54,22 +40,22 @@ def sample(layout, layers, hidden, length):
         layout=layout,
         layers=layers,
         hidden=hidden,
-        heads=max(2, hidden // 64),
+        heads=hidden // (16 if length == 16 else 64),
         ffn=3 * hidden,
-        vocabulary=128,
+        vocabulary=64 * layout.world,
         sequence_length=length,
-        batch=8,
+        batch=4 * layout.world,
         seconds=0.0,
     )
 
 
-SIZES = ((128, 128), (256, 128), (512, 256))
+def layouts_of(n):
+    return Layout(data=n), Layout(shard=n, reshard=True), Layout(tensor=n), Layout(pipeline=n)
 
 
-@pytest.fixture
-def truth():
-    """A machine with known constants, without the latency that probes count as the host's."""
-    machine = machine_of_profile(profile(), single_precision=True)
+def machine_of(ranks):
+    """With known constants, without the latency that probes count as the host's."""
+    machine = machine_of_profile(profile(ranks), single_precision=True)
 
     def quiet(link):
         return msgspec.structs.replace(link, latency_seconds=0.0)
@@ -87,11 +73,22 @@ def truth():
     )
 
 
-def test_the_constants_come_back(truth):
-    probes = [sample(layout, layers, 32, 16) for layout in LAYOUTS for layers in (2, 6)]
-    probes += [sample(LAYOUTS[0], layers, *size) for size in SIZES for layers in (1, 2)]
-    probes += [sample(Layout(tensor=2), layers, 512, 256) for layers in (2, 4)]
-    steps = tuple(msgspec.structs.replace(one, seconds=_known_seconds(truth, one)) for one in probes)
+def probed(machine, ranks):
+    """Steps of that machine, as probes take them."""
+    plain, *rest = layouts_of(ranks)
+    probes = [
+        sample(layout, layers, max(32, 16 * ranks), 16)
+        for layout in (plain, *rest)
+        for layers in (ranks, 3 * ranks)
+    ]
+    probes += [sample(plain, layers, *size) for size in SIZES for layers in (1, 2)]
+    probes += [sample(Layout(tensor=ranks), layers, 512, 256) for layers in (ranks, 2 * ranks)]
+    return tuple(msgspec.structs.replace(one, seconds=_known_seconds(machine, one)) for one in probes)
+
+
+def test_the_constants_come_back():
+    truth = machine_of(2)
+    steps = probed(truth, 2)
     found = calibrated_machine(profile(steps=steps), single_precision=True)
     for axis, cost in HOST.items():
         assert found.host[axis].layer_seconds == pytest.approx(cost.layer_seconds, rel=0.05), axis
@@ -104,7 +101,19 @@ def test_the_constants_come_back(truth):
         assert _known_seconds(found, one) == pytest.approx(one.seconds, rel=0.03)
 
 
-def test_what_processes_hold_comes_back(truth):
+@pytest.mark.parametrize("ranks", [4, 8])
+def test_narrow_probes_of_many_ranks_are_not_taken_for_wide_ones(ranks):
+    """They are as wide as those by then, and their own traffic and messages count as the host's work."""
+    found = calibrated_machine(profile(ranks, steps=probed(machine_of(ranks), ranks)), single_precision=True)
+    assert [size for size, _ in found.traffic_curve] == [
+        4.0 * 4 * length * hidden for hidden, length in SIZES
+    ]
+    for axis, cost in HOST.items():
+        assert cost.layer_seconds * 0.99 < found.host[axis].layer_seconds < 2 * cost.layer_seconds, axis
+
+
+def test_what_processes_hold_comes_back():
+    truth, layouts = machine_of(2), layouts_of(2)
     known = {
         name: HostMemory(process_bytes=(400 + place) << 20, spare=0.2 * place)
         for place, name in enumerate(HOST)
@@ -117,10 +126,10 @@ def test_what_processes_hold_comes_back(truth):
         return msgspec.structs.replace(one, seconds=1.0, peak_bytes=peak)
 
     shapes = ((2, 32, 16), (6, 32, 16), (2, 512, 256))
-    steps = [measured(sample(layout, *shape)) for layout in LAYOUTS for shape in shapes]
-    steps += [msgspec.structs.replace(sample(LAYOUTS[0], n, 128, 128), seconds=float(n)) for n in (1, 2)]
+    steps = [measured(sample(layout, *shape)) for layout in layouts for shape in shapes]
+    steps += [msgspec.structs.replace(sample(layouts[0], n, 128, 128), seconds=float(n)) for n in (1, 2)]
     found = calibrated_machine(profile(steps=tuple(steps)), single_precision=True).host_memory
-    for layout in LAYOUTS:
+    for layout in layouts:
         (name,) = strategies(layout)
         assert found[name].process_bytes == pytest.approx(known[name].process_bytes, rel=0.01), name
         assert found[name].spare == pytest.approx(known[name].spare, abs=0.03), name
