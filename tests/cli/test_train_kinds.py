@@ -16,6 +16,8 @@ from trimtab.training.job import TrainJob
 
 BERT = "{architecture: bert, layers: 1, hidden: 32, heads: 2, ffn: 48, vocabulary: 300, context: 32}"
 
+LONG_BERT = BERT.replace("context: 32", "context: 512")
+
 
 def trimtab(folder, command, recipe, *arguments):
     (folder / "recipe.yaml").write_text(f"version: 1\nname: it\n{recipe}\n")
@@ -108,17 +110,17 @@ def test_sharded_images_keep_their_statistics(tmp_path):
     [
         (
             "train",
-            f"model: {BERT}\ndata: {{train: {{text: a.txt}}}}\nparallel: {{pipeline: 2}}",
+            f"model: {LONG_BERT}\ndata: {{train: {{text: a.txt}}}}\nparallel: {{pipeline: 2}}",
             "pipeline=2 cuts the layers or sequences of decoders, and a model for fill-mask is none. Use data, shard",
         ),
         (
             "train",
-            f"model: {BERT}\ndata: {{train: {{text: a.txt}}}}\ntraining: {{optimizer: muon, tokens: 1k}}",
+            f"model: {LONG_BERT}\ndata: {{train: {{text: a.txt}}}}\ntraining: {{optimizer: muon, tokens: 1k}}",
             "Muon is for the matrices of decoders, and a model for fill-mask is none. Use adamw",
         ),
         (
             "optimize",
-            f"model: {BERT}\ndata: {{train: {{text: a.txt}}}}",
+            f"model: {LONG_BERT}\ndata: {{train: {{text: a.txt}}}}",
             "models for fill-mask are trained, and not yet compressed, optimized or served. Use `trimtab train`",
         ),
     ],

@@ -179,7 +179,10 @@ class Recipe(Part):
             return f"a {self.model.architecture} is for {' or '.join(able)}, not for {task}"
         length = self.training.sequence_length
         if isinstance(self.model, BertArchitecture) and length > self.model.context:
-            return f"training.sequence_length ({length}) is beyond the model's context ({self.model.context})"
+            return (
+                f"training.sequence_length ({length}) is beyond the model's context ({self.model.context}); use a "
+                "shorter sequence or a longer context"
+            )
         if classifies(task) and self.training.tokens:
             return "a classifier counts training.samples or training.epochs, not tokens"
         if not classifies(task) and (self.training.samples or self.training.epochs):
