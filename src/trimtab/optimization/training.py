@@ -197,12 +197,6 @@ class Trainer:
         """The recipe's, or for `auto` the one that this run began with: its state lies in the checkpoints."""
         wanted = self._recipe.training.optimizer
         if self.task != "text-generation":
-            if wanted == "muon":
-                raise UsageError(
-                    f"Muon trains decoders here, and {self.task} is another task.",
-                    where="training.optimizer",
-                    remedy="Use adamw, or leave it out.",
-                )
             return "adamw"
         if wanted != "auto":
             return wanted
