@@ -14,7 +14,7 @@ import pytest
 from trimtab.parallel.launching.launch import launch
 from trimtab.parallel.launching.lines import Failed, News, decode_up, encode
 from trimtab.parallel.tasks import TASKS
-from trimtab.spec.errors import DataError, EngineError, TrimtabError
+from trimtab.spec.errors import EngineError, ModelError, TrimtabError
 from trimtab.spec.layout import Layout
 
 NOWHERE = {"model": "/nowhere", "data": "/nowhere", "output": "/nowhere", "tokens": 1}
@@ -64,7 +64,7 @@ def test_a_fault_of_the_task_comes_back_as_itself_and_leaves_no_process():
     with launch(Layout(data=2)) as group:
         pids = group.pids
         assert len(set(pids)) == 2
-        with pytest.raises(DataError, match="no prepared data"):
+        with pytest.raises(ModelError, match="no such folder"):
             group.run("train", NOWHERE)
         with pytest.raises(EngineError, match="has stopped"):
             group.run("train", NOWHERE)
