@@ -2,7 +2,6 @@
 # than Python 3.11 or newer with pip. Paths are relative, so a clone may lie in a folder with spaces.
 PYTHON ?= python3
 BIN := .venv/bin
-export PYTHONDONTWRITEBYTECODE := 1
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: install demo reference test check slow clean

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from trimtab.data.loader import Loader
 from trimtab.data.prepared import Prepared
 from trimtab.data.prepared_images import PreparedImages
 from trimtab.optimization.expectation import calibration, expect, remember
@@ -136,8 +137,13 @@ class Trainer:
     def task(self) -> Task:
         return self._recipe.task or "text-generation"
 
-    def _started(self) -> tuple[RankGroup, bool]:
-        """The processes, and whether they have done nothing else before."""
+    def _started(self, job: TrainJob) -> tuple[RankGroup, bool]:
+        """The processes for a job, and whether they have done nothing else before.
+
+        What they would find wrong with its data is found before they start. Raises `DataError`.
+        """
+        shares = job.layout_for(1).data * job.layout_for(1).shard
+        Loader(train_samples(job), batch=job.batch, seed=job.seed, world=shares)
         fresh = self._group is None
         if self._group is None:
             self._group = start(self._launch, layout_of(self._recipe), self._workspace.folder)
@@ -217,7 +223,7 @@ class Trainer:
     def measure(self, model: Path) -> Measured:
         """How fast `model` trains, from a few steps."""
         job = self.probe(model)
-        group, fresh = self._started()
+        group, fresh = self._started(job)
         rate = msgspec.convert(group.run("rate", msgspec.to_builtins(job)), Rate)
         peak = rate.peak_memory_bytes if fresh else None
         return Measured(rate, self._compare(job, rate.precision, rate.step_seconds, peak))
@@ -229,7 +235,7 @@ class Trainer:
             if (news := _event(label, event)) is not None:
                 on_event(news)
 
-        group, fresh = self._started()
+        group, fresh = self._started(job)
         answer = group.run("train", msgspec.to_builtins(job), pass_on)
         result = msgspec.convert(answer, TrainResult)
         if result.stopped:
