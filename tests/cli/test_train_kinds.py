@@ -48,6 +48,7 @@ def check_measured(answer, objective, folder, *, samples):
     return accuracy, last["validation_accuracy"]
 
 
+@pytest.mark.slow
 def test_masked_language_modelling_with_shared_optimizer_state(tmp_path):
     write_repeats(tmp_path / "a.jsonl")
     (tmp_path / "b.txt").write_text("something else")
@@ -87,6 +88,7 @@ def test_a_ready_encoder_is_fine_tuned_with_a_new_head(tmp_path):
     assert told == pytest.approx(right)
 
 
+@pytest.mark.slow
 def test_sharded_images_keep_their_statistics(tmp_path):
     write_images(tmp_path / "i.npz")
     recipe = (

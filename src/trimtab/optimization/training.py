@@ -27,6 +27,7 @@ from trimtab.spec.recipe import Recipe
 from trimtab.spec.tasks import Task, classifies
 from trimtab.spec.units import format_count
 from trimtab.training.job import TASKS, Objective, OptimizerName, Point, Rate, TrainJob, TrainResult, Watching
+from trimtab.training.samples import train_samples
 
 # Where the recipe names neither time nor amount: what a first look is worth, not what a good model needs.
 DEFAULT_SECONDS = 600.0

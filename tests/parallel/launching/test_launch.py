@@ -14,7 +14,7 @@ import pytest
 from trimtab.parallel.launching.launch import launch
 from trimtab.parallel.launching.lines import Failed, News, decode_up, encode
 from trimtab.parallel.tasks import TASKS
-from trimtab.spec.errors import EngineError, ModelError, TrimtabError
+from trimtab.spec.errors import DataError, EngineError, ModelError, TrimtabError
 from trimtab.spec.layout import Layout
 
 NOWHERE = {"model": "/nowhere", "data": "/nowhere", "output": "/nowhere", "tokens": 1}
