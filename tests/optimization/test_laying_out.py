@@ -4,10 +4,12 @@ import pytest
 
 from machine_profiles import machine_profile
 from trimtab.optimization.expectation import expect
-from trimtab.optimization.laying_out import MOST_TRIED, candidates
+from trimtab.optimization.laying_out import MOST_TRIED, candidates, choose_layout
 from trimtab.planning.training.division import as_run
 from trimtab.spec.layout import Layout, parse_layout
-from trimtab.spec.profile import CollectiveRate
+from trimtab.spec.profile import CollectiveRate, save_profile
+from trimtab.spec.recipe import Recipe
+from trimtab.store.profiles import machine_profile_path
 from trimtab.training.job import TrainJob
 
 CONFIG = {
@@ -86,3 +88,14 @@ def test_nothing_is_expected_of_what_the_planner_does_not_know(job):
 )
 def test_a_micro_batch_that_is_not_named_is_what_training_takes(layout, micro_batch):
     assert as_run(parse_layout(layout), 8).micro_batch == micro_batch
+
+
+@pytest.mark.parametrize("kind", ["bert", "resnet"])
+def test_encoders_and_image_models_are_trained_without_a_plan(job, tmp_path, kind):
+    found = job(layout=Layout(data=2))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"model_type": kind}))
+    assert expect(found, PROFILE, precision="float32") is None
+    save_profile(PROFILE, machine_profile_path(tmp_path))
+    recipe = Recipe.parse("version: 1\nname: it\nmodel: ./m\ntask: fill-mask\ndata: {train: {text: a}}\n")
+    # Neither workspace nor data is looked at: nothing is tried.
+    assert choose_layout(recipe, None, None, None, tmp_path, print) is recipe
