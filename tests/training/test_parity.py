@@ -112,6 +112,7 @@ def test_encoders_and_image_models_equal_one_process(group, model):
     check(group, model, [parse_layout(text) for text in OTHER_KINDS[model]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", OTHER_KINDS)
 def test_encoders_and_image_models_go_on_from_another_layouts_checkpoint(group, tmp_path, model):
     layouts = tuple(parse_layout(text) for text in ("data=2,zero=1", "shard=2"))
