@@ -41,7 +41,7 @@ def brief(monkeypatch):
 @pytest.mark.slow
 def test_one_rank_measures_alone(brief):
     news = []
-    found = msgspec.convert(calibration.run({"place": 0}, Ranks(), news.append, lambda: False), Calibrated)
+    found = msgspec.convert(calibration.run({"layout": {}}, Ranks(), news.append, lambda: False), Calibrated)
     assert {sample.dtype for sample in found.gemm} == {"float32", "bfloat16"}
     assert all(sample.seconds > 0 for sample in found.gemm)
     assert found.collectives == ()
@@ -53,7 +53,7 @@ def test_one_rank_measures_alone(brief):
 @pytest.mark.slow
 def test_two_ranks_measure_their_collectives():
     with launch(Layout(data=2), threads=1) as group:
-        found = msgspec.convert(group.run("calibrate", {"place": 0}), Calibrated)
+        found = msgspec.convert(group.run("calibrate", {"layout": {"data": 2}}), Calibrated)
     by_name = {rate.operation: rate for rate in found.collectives}
     assert set(by_name) == {"all_reduce", "all_gather", "reduce_scatter", "point_to_point"}
     assert all(rate.ranks == 2 and rate.backend == "gloo" for rate in found.collectives)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trimtab.models.load import save
+from trimtab.models.tasks import class_names
 from trimtab.spec.architectures import Architecture, BertArchitecture, ResNetArchitecture
 from trimtab.spec.errors import ModelError
 from trimtab.spec.tasks import Task
@@ -67,7 +67,7 @@ def create_encoder(
         hidden_dropout_prob=architecture.dropout,
         attention_probs_dropout_prob=architecture.dropout,
         pad_token_id=pad_id,
-        **_labels(classes),
+        **class_names(classes),
     )
     with seeded(seed):
         model = BertForMaskedLM(config) if task == "fill-mask" else BertForSequenceClassification(config)
@@ -95,18 +95,11 @@ def create_image_model(
         hidden_sizes=[width * wider for width in architecture.widths],
         depths=architecture.layers,
         layer_type=architecture.block,
-        **_labels(classes),
+        **class_names(classes),
     )
     with seeded(seed):
         model = ResNetForImageClassification(config)
     return save(model, folder, preprocessor_folder)
-
-
-def _labels(classes: Sequence[str]) -> dict[str, Any]:
-    """As a config names them."""
-    if not classes:
-        return {}
-    return {"id2label": dict(enumerate(classes)), "label2id": {name: at for at, name in enumerate(classes)}}
 
 
 def create_like(model: Path, folder: Path, seed: int) -> Path:

@@ -9,7 +9,7 @@ import transformers
 
 from trimtab.models.load import no_progress_bars, save
 from trimtab.models.seeded import seeded
-from trimtab.models.tasks import AUTO_CLASSES, check_model
+from trimtab.models.tasks import AUTO_CLASSES, check_model, class_names
 from trimtab.spec.artifact import COMPANIONS, copy_files
 from trimtab.spec.errors import ModelError
 from trimtab.spec.tasks import Task
@@ -24,7 +24,6 @@ def with_head(
     Returns whether the head is new. Raises `ModelError` where more than a head is missing.
     """
     check_model(source, task)
-    names = {"id2label": dict(enumerate(classes)), "label2id": {name: at for at, name in enumerate(classes)}}
     with no_progress_bars(), seeded(seed):
         model, report = getattr(transformers, AUTO_CLASSES[task]).from_pretrained(
             source,
@@ -34,7 +33,7 @@ def with_head(
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **(names if classes else {}),
+            **class_names(classes),
         )
     # Mismatched ones are given with their two shapes.
     drawn = {str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,13 @@ def check_model(folder: Path, task: Task) -> None:
         )
     refuse_code(folder)
     weight_files(folder)
+
+
+def class_names(classes: Sequence[str]) -> dict[str, Any]:
+    """As a config names them; nothing for a model that does not classify."""
+    if not classes:
+        return {}
+    return {"id2label": dict(enumerate(classes)), "label2id": {name: at for at, name in enumerate(classes)}}
 
 
 def task_of(folder: Path) -> Task | None:

@@ -143,11 +143,11 @@ class Trainer:
 
         What they would find wrong with its data is found before they start. Raises `DataError`.
         """
-        shares = job.layout_for(1).data * job.layout_for(1).shard
-        Loader(train_samples(job), batch=job.batch, seed=job.seed, world=shares)
+        layout = layout_of(self._recipe)
+        Loader(train_samples(job), batch=job.batch, seed=job.seed, world=layout.data * layout.shard)
         fresh = self._group is None
         if self._group is None:
-            self._group = start(self._launch, layout_of(self._recipe), self._workspace.folder)
+            self._group = start(self._launch, layout, self._workspace.folder)
         return self._group, fresh
 
     def job(

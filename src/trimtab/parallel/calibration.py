@@ -17,8 +17,9 @@ import torch
 import torch.distributed as dist
 
 from trimtab.models.load import import_libraries
-from trimtab.parallel.probes import samples, strategies
+from trimtab.parallel.probes import samples
 from trimtab.parallel.ranks import Ranks
+from trimtab.spec.layout import Layout
 from trimtab.spec.profile import CollectiveRate, GemmSample, Operation, StepSample
 
 # Rows of a micro-batch, and widths of matrices from small models to large ones.
@@ -56,16 +57,15 @@ def run(
     report: Callable[[dict[str, Any]], None],
     wants_stop: Callable[[], bool],  # noqa: ARG001
 ) -> dict[str, Any]:
-    """The job names one of `strategies` by its `place`. The first measures everything else beside. Reports
+    """The job names a `layout`, whose steps are probed; plain replicas also measure everything else. Reports
     `{fraction, note}`.
     """
-    place = job["place"]
-    layout = strategies(ranks.world)[place]
+    layout = msgspec.convert(job["layout"], Layout)
     process_bytes = psutil.Process().memory_info().rss
     report({"fraction": 0.0, "note": f"training steps, {layout}"})
     # Before anything else has used memory.
     steps = tuple(samples(ranks, layout))
-    if place:
+    if layout.data < ranks.world:
         return {"steps": msgspec.to_builtins(steps)}
     gemm = []
     for number, dtype in enumerate((torch.float32, torch.bfloat16)):

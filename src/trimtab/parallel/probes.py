@@ -31,18 +31,6 @@ _HEAD, _NARROW = 64, 16
 _WIDE = ((128, 128), (256, 128), (256, 256), (512, 256))
 
 
-def strategies(ranks: int) -> list[Layout]:
-    """Plain first. Each is probed in processes of its own, whose memory no other has touched."""
-    if ranks == 1:
-        return [Layout()]
-    return [
-        Layout(data=ranks),
-        Layout(shard=ranks, reshard=True),
-        Layout(tensor=ranks),
-        Layout(pipeline=ranks),
-    ]
-
-
 def samples(ranks: Ranks, layout: Layout) -> Iterator[StepSample]:
     """Of one strategy. Every rank calls it, and takes the slowest rank's time and the fullest one's memory."""
     n = ranks.world
@@ -53,7 +41,7 @@ def samples(ranks: Ranks, layout: Layout) -> Iterator[StepSample]:
     wide = -(-hidden // (_HEAD * n)) * _HEAD * n
     for layers in (n, 2 * n) if layout.tensor > 1 else (max(2, n),):
         yield _sample(ranks, layout, layers=layers, hidden=wide, head=_HEAD, length=length)
-    for hidden, length in _WIDE if layout == strategies(n)[0] else ():
+    for hidden, length in _WIDE if layout.data == n else ():
         for layers in (1, 2):
             yield _sample(ranks, layout, layers=layers, hidden=hidden, head=_HEAD, length=length)
 
