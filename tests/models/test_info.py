@@ -3,7 +3,7 @@ import json
 import pytest
 
 from trimtab.models.families import FAMILIES
-from trimtab.models.info import inspect, read_shape
+from trimtab.models.info import inspect, read_shape, stored_dtype
 from trimtab.spec.errors import ModelError
 
 
@@ -124,3 +124,20 @@ def test_biases_that_are_not_planned_for_are_refused(make_model, key):
 def test_a_config_that_is_not_there(tmp_path):
     with pytest.raises(ModelError, match="no such file"):
         read_shape(tmp_path / "config.json")
+
+
+def test_the_stored_type_is_that_of_the_files_whatever_the_config_says(make_model):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = make_model("llama", dtype="bfloat16")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
+    assert stored_dtype(folder) == "bfloat16"
+    weights = load_file(folder / "model.safetensors")
+    counted = weights | {"counted": torch.zeros(1, dtype=torch.int64)}
+    save_file(counted, folder / "model.safetensors", metadata={"format": "pt"})
+    assert stored_dtype(folder) == "bfloat16"
+    weights["model.norm.weight"] = weights["model.norm.weight"].float()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert stored_dtype(folder) == "float32"

@@ -1,4 +1,6 @@
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,3 +85,34 @@ def test_create_without_an_end_of_text(make_model, tmp_path):
         create(
             Architecture(architecture="llama", layers=1, hidden=8, heads=1, ffn=8), folder, tmp_path / "m", 0
         )
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_a_type_changed_after_loading_gives_what_loading_in_it_gives(make_model, name):
+    folder = make_model(name, dtype="bfloat16")
+    stored, wanted = load(folder, "stored"), load(folder)
+    assert stored.dtype == torch.bfloat16
+    stored.to(torch.float32)
+    for found, other in (
+        (stored.state_dict(), wanted.state_dict()),
+        (dict(stored.named_buffers()), dict(wanted.named_buffers())),
+    ):
+        assert found.keys() == other.keys()
+        for key, values in other.items():
+            assert torch.equal(found[key], values), key
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what memory is a process's own")
+def test_weights_in_their_stored_type_take_no_memory_until_they_are_touched(make_model):
+    folder = make_model("llama", dtype="bfloat16", hidden_size=512, intermediate_size=8192)
+    size = (folder / "model.safetensors").stat().st_size
+    assert size > 50e6
+    before = own_bytes()
+    model = load(folder, "stored")
+    assert own_bytes() - before < size / 4
+    assert model.dtype == torch.bfloat16
+
+
+def own_bytes():
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in status if line.startswith("RssAnon"))

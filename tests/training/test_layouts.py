@@ -4,6 +4,8 @@ import msgspec
 import pytest
 import torch
 
+from trimtab.models.info import stored_dtype
+from trimtab.models.load import load, save
 from trimtab.parallel.launching.launch import launch
 from trimtab.spec.errors import UsageError
 from trimtab.spec.layout import Layout, parse_layout
@@ -50,6 +52,20 @@ def test_a_job_trains_as_in_one_process(pair, make_job, here, weights, tmp_path,
     assert_close(weights(tmp_path / "two"), wanted, weights(tiny.model))
 
 
+def test_shards_in_host_memory_train_alike(pair, make_job, here, weights, tmp_path, tiny):
+    """On a CPU both are host memory; what is seen is that every part of a step takes them where they are."""
+    alone = here(make_job(**ADAMW, output=str(tmp_path / "one")))
+    job = make_job(**ADAMW, output=str(tmp_path / "two"), offload=True, layout=parse_layout("shard=2"))
+    assert run(pair, job).loss == pytest.approx(alone.loss, rel=1e-5)
+    assert_close(weights(tmp_path / "two"), weights(tmp_path / "one"), weights(tiny.model))
+
+
+def test_offload_without_shards_is_refused(make_job, here):
+    with pytest.raises(UsageError, match="data=1 shares nothing so") as caught:
+        here(make_job(**ADAMW, offload=True))
+    assert caught.value.where == "training.offload"
+
+
 def test_distillation_in_a_pipeline(pair, make_job, here, weights, tmp_path, tiny):
     settings = ADAMW | {"objective": "distillation", "teacher": str(tiny.teacher)}
     one, two = (make_job(**settings, output=str(tmp_path / name)) for name in ("one", "two"))
@@ -80,12 +96,6 @@ def test_muon_is_refused_where_matrices_are_cut(make_job):
         assert "adamw" in caught.value.remedy
 
 
-def test_sharded_ranks_that_would_take_unequal_steps_are_refused(pair, make_job):
-    job = make_job(**ADAMW, batch=3, layout=parse_layout("shard=2,micro_batch=1"))
-    with pytest.raises(UsageError, match="3 samples do not divide over 2 shares"):
-        run(pair, job)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["data=2", "shard=2,reshard=on,recompute=full"])
 def test_compiled_layers_train_as_they_are_written(pair, make_job, here, tmp_path, layout):
@@ -93,3 +103,24 @@ def test_compiled_layers_train_as_they_are_written(pair, make_job, here, tmp_pat
     job = make_job(**ADAMW, output=str(tmp_path / "two"), compile=True, layout=parse_layout(layout))
     together = run(pair, job)
     assert together.loss == pytest.approx(alone.loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["shard=2", "tensor=2", "pipeline=2"])
+def test_weights_stored_in_another_type_are_the_same_ones(
+    pair, make_job, here, weights, tmp_path, tiny, layout
+):
+    """They change their type once they are cut; one process loads them in float32, as every other one did."""
+    half = save(load(tiny.model, "bfloat16"), tmp_path / "half", tiny.model)
+    assert stored_dtype(half) == "bfloat16"
+    full = save(load(half), tmp_path / "full", half)
+    one = make_job(**ADAMW, model=str(full), output=str(tmp_path / "one"))
+    two = make_job(**ADAMW, model=str(half), output=str(tmp_path / "two"), layout=parse_layout(layout))
+    assert run(pair, two).loss == pytest.approx(here(one).loss, rel=1e-5)
+    assert_close(weights(tmp_path / "two"), weights(tmp_path / "one"), weights(full))
+
+
+# Last: a job that is refused ends the group.
+def test_sharded_ranks_that_would_take_unequal_steps_are_refused(pair, make_job):
+    job = make_job(**ADAMW, batch=3, layout=parse_layout("shard=2,micro_batch=1"))
+    with pytest.raises(UsageError, match="3 samples do not divide over 2 shares"):
+        run(pair, job)

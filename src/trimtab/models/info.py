@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,9 +20,13 @@ from trimtab.spec.artifact import PICKLES
 from trimtab.spec.errors import ModelError
 from trimtab.text.tokenizer import eos_ids_of
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+
 CONFIG, INDEX, WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
 # A safetensors header larger than this is not one (the format's own limit).
 _MAX_HEADER_BYTES = 100_000_000
+_DTYPES: Mapping[str, Dtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_INTEGERS = frozenset({"I8", "U8", "I16", "I32", "I64", "BOOL"})
 _HOW_TO_CONVERT = "Save the model as safetensors first."
 
 
@@ -138,6 +143,13 @@ def weight_files(folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise ModelError(f"the folder has no {name}.", where=str(folder), remedy=_HOW_TO_CONVERT)
     return [folder / name for name in names]
+
+
+def stored_dtype(folder: Path) -> Dtype:
+    """The one type of all weights in the files, whatever the config says; of mixed and rarer ones float32."""
+    found = {entry["dtype"] for path in weight_files(folder) for entry in _header(path).values()}
+    floats = found - _INTEGERS
+    return _DTYPES.get(floats.pop(), "float32") if len(floats) == 1 else "float32"
 
 
 def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from trimtab.models.info import stored_dtype
 from trimtab.models.tasks import AUTO_CLASSES, check_model
 from trimtab.spec.artifact import COMPANIONS, copy_files
 from trimtab.spec.errors import ModelError
@@ -25,12 +26,19 @@ if TYPE_CHECKING:
 DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
 
 
-def load(folder: Path, dtype: DtypeName = "float32", task: Task = "text-generation") -> PreTrainedModel:
-    """The model in evaluation mode, on the CPU. Raises `ModelError` naming missing or surplus weights."""
+def load(
+    folder: Path, dtype: DtypeName | Literal["stored"] = "float32", task: Task = "text-generation"
+) -> PreTrainedModel:
+    """The model in evaluation mode, on the CPU. Raises `ModelError` naming missing or surplus weights.
+
+    Weights that keep the type they are `stored` in are mapped, not read: they take memory where they are touched.
+    """
     import torch
     import transformers
 
     check_model(folder, task)
+    if dtype == "stored":
+        dtype = stored_dtype(folder)
     with no_progress_bars():
         model, report = getattr(transformers, AUTO_CLASSES[task]).from_pretrained(
             folder,

@@ -46,13 +46,13 @@ def planning_job(job: TrainJob, profile: Profile, *, devices: int, precision: st
 
 
 def expect(job: TrainJob, profile: Profile, *, precision: str) -> Plan | None:
-    """None for what the planner does not know: distillation, compiled layers, other models, another number of ranks
-    than measured.
+    """None for what the planner does not know: distillation, compiled layers, weights in host memory, other models,
+    another number of ranks than measured.
 
     Ranks of a CPU share its cores, so rates hold for the number of ranks that they were measured with.
     """
     layout = job.layout_for(profile.per_node)
-    if job.teacher is not None or job.compile or layout.world != profile.per_node:
+    if job.teacher is not None or job.compile or job.offload or layout.world != profile.per_node:
         return None
     try:
         planner = Scorer(planning_job(job, profile, devices=layout.world, precision=precision))

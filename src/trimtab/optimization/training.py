@@ -190,6 +190,7 @@ class Trainer:
             sequence_length=training.sequence_length,
             precision=training.precision,
             compile=training.compile,
+            offload=training.offload,
             seed=training.seed,
             start_sequence=start_sequence,
             validation_samples=HELD_OUT[self.task],

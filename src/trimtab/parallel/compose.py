@@ -41,14 +41,18 @@ def parallelize(
     *,
     ranks: Ranks | None = None,
     sample: torch.Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    offload: bool = False,
     autocast: torch.dtype | None = None,
     compiled: bool = False,
 ) -> Distributed:
     """Lay `model`, equal on all ranks and used up by this, over the processes and their devices. All must call it.
 
     `ranks` default: torch's process group, or this process alone. A pipeline of a Sequential needs a
-    `sample` of its inputs. `autocast` computes in another type while the module is in training mode. `compiled`:
-    torch compiles every block by itself, once for all that are alike.
+    `sample` of its inputs. `dtype` is what weights are kept in, whatever `model` has: changed once they are cut.
+    `offload`: sharded weights, gradients and optimizer state stay in host memory, and layers visit the device.
+    `autocast` computes in another type while the module is in training mode. `compiled`: torch compiles every block
+    by itself, once for all that are alike.
     Raises `UsageError` where this model cannot be laid out so.
     """
     grid = build_grid(layout, ranks or current_ranks())
@@ -58,7 +62,9 @@ def parallelize(
             where="parallel",
             remedy="Start as many as the layout has.",
         )
-    return lay_out(model, grid, sample=sample, autocast=autocast, compiled=compiled)
+    return lay_out(
+        model, grid, sample=sample, dtype=dtype, offload=offload, autocast=autocast, compiled=compiled
+    )
 
 
 def current_ranks() -> Ranks:
@@ -73,12 +79,14 @@ def lay_out(
     grid: Grid,
     *,
     sample: torch.Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    offload: bool = False,
     autocast: torch.dtype | None = None,
     compiled: bool = False,
 ) -> Distributed:
     """`parallelize` on a grid that is there already."""
     layout = grid.layout
-    _check(model, layout)
+    _check(model, layout, offload=offload)
     tied = _tied_name(model) if layout.pipeline > 1 else None
     stages, boundaries = _cut(model, grid, sample)
     unsummed: set[str] = set()
@@ -98,10 +106,8 @@ def lay_out(
         if autocast is not None:
             stage.forward = partial(_autocast, stage, stage.forward, grid.ranks.device.type, autocast)
         if layout.shard > 1:
-            shard(stage, grid)
-        # Last: what was split or sharded is there already, part by part, and a device never held the whole.
-        # transformers wraps `to` in a way that hides its signature.
-        stage.to(grid.ranks.device)  # pyrefly: ignore[bad-argument-type]
+            shard(stage, grid, offload=offload)
+        _settle(stage, grid.ranks.device, dtype, offload=offload)
     parameters = [pair for stage in stages.values() for pair in _named(stage)]
     parts = make_parts(_once(parameters), grid, tied)
     if layout.zero:
@@ -136,8 +142,26 @@ def _cut(
     return {0: model}, None
 
 
-def _check(model: nn.Module, layout: Layout) -> None:
+def _settle(stage: nn.Module, device: torch.device, dtype: torch.dtype | None, *, offload: bool) -> None:
+    """Last: what was split or sharded is there already, part by part, and neither a device nor, where it is read from
+    a file of another type, this process ever held the whole.
+    """
+    # transformers wraps `to` in a way that hides its signature.
+    stage.to(device=None if offload else device, dtype=dtype)  # pyrefly: ignore[bad-argument-type]
+    if offload:
+        for module in stage.modules():
+            for name, held in module.named_buffers(recurse=False):
+                setattr(module, name, held.to(device))
+
+
+def _check(model: nn.Module, layout: Layout, *, offload: bool) -> None:
     refuse_planned(layout)
+    if offload and layout.shard == 1:
+        raise UsageError(
+            f"what ranks share by shard can stay in host memory, and {layout} shares nothing so.",
+            where="training.offload",
+            remedy="Use a layout with shard, or leave offload out.",
+        )
     if layout.zero and (layout.shard > 1 or layout.tensor > 1):
         raise UsageError(
             "zero=1 shares optimizer state over replicas of whole weights.",

@@ -77,7 +77,7 @@ class Distributed:
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)
         for part in self.parts.values():
             if part.local.grad is not None:
-                part.local.grad.mul_(factor.to(part.local.grad.dtype))
+                part.local.grad.mul_(factor.to(part.local.grad))
         return norm
 
     def mean(self, loss: float) -> float:

@@ -55,7 +55,7 @@ Parallel = Annotated[
 class Training(Part):
     """How a model is trained, and for how long: `tokens` of text, `samples` or `epochs` of a classifier's data, or a
     `time`, which is turned into one of them by measuring the first steps. `compile` has torch compile every layer,
-    which takes a while once.
+    which takes a while once; `offload` keeps what `shard` shares in host memory, where a GPU cannot hold it.
     """
 
     time: Duration | None = None
@@ -68,6 +68,7 @@ class Training(Part):
     batch: int = Field(default=8, ge=1, le=1 << 16)
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: bool = False
+    offload: bool = False
     seed: int = Field(default=0, ge=0, lt=1 << 31)
 
     @model_validator(mode="after")

@@ -45,6 +45,7 @@ _NOT_SETTINGS = (
     "accept_changes",
     "watching",
     "layout",
+    "offload",
 )
 
 
@@ -69,7 +70,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `embedding_learning_rate` is that of embeddings, norms and biases under Muon. `warmup` and `decay` are
     fractions of the steps. `cross_entropy_weight` w makes distillation's loss (1 - w) KL(teacher ‖ student)
     + w cross-entropy. `layout` None: data-parallel over all ranks; its `micro_batch`, if any, is the one that counts.
-    `compile`: layers are compiled, one by one.
+    `compile`: layers are compiled, one by one. `offload`: what `shard` shares stays in host memory.
     A checkpoint is saved every `checkpoint_seconds` (0: after every step); the last `keep` stay and, with
     `keep_best`, the one of lowest held-out loss. `accept_changes` goes on from a checkpoint of another model,
     tokenizer, data or settings.
@@ -97,6 +98,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sequence_length: int = 256
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: bool = False
+    offload: bool = False
     seed: int = 0
     start_sequence: int = 0
     validation_points: int = 10

@@ -34,12 +34,14 @@ class Setup:
     def __init__(self, job: TrainJob, ranks: Ranks) -> None:
         self._job, self._ranks = job, ranks
         self.precision = choose_precision(job.precision, ranks, begun=lambda: begun_precision(job))
-        self.model = load(Path(job.model), task=job.task).train()
+        self.model = load(Path(job.model), "stored", job.task).train()
         self.distributed = parallelize(
             self.model,
             job.layout_for(ranks.world),
             ranks=ranks,
+            dtype=torch.float32,
             autocast=torch.bfloat16 if self.precision == "bf16" else None,
+            offload=job.offload,
             compiled=job.compile,
         )
         grid = self.distributed.grid

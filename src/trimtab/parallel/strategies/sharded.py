@@ -5,20 +5,25 @@ replicas beside it is hybrid.
 
 from __future__ import annotations
 
+import torch
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
 
 from trimtab.parallel.mesh import Grid
 from trimtab.parallel.strategies.blocks import blocks_of
 
 
-def shard(module: nn.Module, grid: Grid) -> None:
-    """Cut a module in place, block by block. Gradients are means over shards and replicas."""
+def shard(module: nn.Module, grid: Grid, *, offload: bool) -> None:
+    """Cut a module in place, block by block. Gradients are means over shards and replicas.
+
+    `offload`: shards, their gradients and so the optimizer stay in host memory; what is gathered is on the device.
+    """
+    policy = CPUOffloadPolicy(pin_memory=torch.cuda.is_available()) if offload else OffloadPolicy()
     mesh = grid.axis("replicate", "shard") if grid.replicas > 1 else grid.axis("shard")
     for block in blocks_of(module):
-        fully_shard(block, mesh=mesh, reshard_after_forward=grid.layout.reshard)
+        fully_shard(block, mesh=mesh, reshard_after_forward=grid.layout.reshard, offload_policy=policy)
     # What is outside of the blocks is needed at both ends of a step, so it stays gathered.
-    fully_shard(module, mesh=mesh, reshard_after_forward=False)
+    fully_shard(module, mesh=mesh, reshard_after_forward=False, offload_policy=policy)
 
 
 def postpone_sums(module: nn.Module, postponed: bool) -> None:

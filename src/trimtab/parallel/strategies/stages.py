@@ -29,16 +29,16 @@ def decoder_stages(model: nn.Module, grid: Grid) -> tuple[dict[int, nn.Module], 
     costs = [sum(part.numel() for part in layer.parameters()) for layer in layers]
     ranges = decoder_cut(costs, head, grid.layout.pipeline * grid.layout.virtual)
     config: Any = model.config
-    dtype = next(model.parameters()).dtype
+    mine: dict[int, nn.Module] = {}
 
     def boundaries(inputs: torch.Tensor) -> list[torch.Tensor]:
         count, length = inputs.shape
+        dtype = next(next(iter(mine.values())).parameters()).dtype
         split = grid.layout.tensor if grid.layout.sequence else 1
         hidden = _boundary((count, length // split, config.hidden_size), dtype)
         logits = _boundary((count, length, config.vocab_size), dtype)
         return [inputs.to("meta"), *[hidden] * (len(ranges) - 1), logits]
 
-    mine: dict[int, nn.Module] = {}
     for number in _own(len(ranges), grid):
         held = ranges[number]
         ends = held.stop == len(costs) + 1
