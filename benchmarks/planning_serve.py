@@ -43,7 +43,8 @@ RESULTS = Path(__file__).resolve().parent / "results" / "planning_serve.json"
 # (share of the predicted capacity, prompt tokens, output tokens); the profile's waves have 16 or 512 in, 48 out.
 LOADS = ((0.3, 64, 64), (0.55, 32, 96), (0.8, 96, 32))
 CLIENTS, CLIENT_LENGTHS = 12, (40, 80)
-REQUESTS = 120
+# Long enough for a queue to settle, and for its end, when nobody comes any more, not to count.
+LEAST_REQUESTS, SECONDS = 120, 10.0
 THROUGHPUT_BOUND, P95_BOUND = 0.20, 0.30
 
 
@@ -101,7 +102,7 @@ def run(generator: Generator, target: Target, traffic: Traffic, vocabulary: int,
             model=target.model,
             key=target.key,
             concurrency=traffic.concurrency or 128,
-            requests=REQUESTS,
+            requests=max(LEAST_REQUESTS, round(SECONDS * (traffic.rate or 0))),
             prompt_tokens=traffic.prompt_tokens,
             output_tokens=traffic.output_tokens,
             vocabulary_size=vocabulary,

@@ -14,20 +14,26 @@ def engine_profile(
     *,
     context_seconds=1e-7,
     prompt_seconds=2e-5,
+    request_seconds=0.0,
+    busy=1.0,
+    change_seconds=0.0,
     outside_seconds=0.002,
     replicas=1,
     weight_format="int8",
     **changes,
 ):
-    def wave(running, prompt):
-        excess = context_seconds * running * (prompt - SHORT)
-        tpot = step(running) + excess
-        first = outside_seconds + step(running) + prompt_seconds * prompt * running
+    def wave(running, prompt, guests=0):
+        once = prompt_seconds * prompt + request_seconds
+        tpot = step(running) + context_seconds * running * (prompt - SHORT)
+        if guests:
+            more = (step(2 * running) - step(running)) / running
+            tpot += guests * (busy * once + more + 3 * change_seconds) / (ANSWER - 1)
         return Wave(
             running=running,
             prompt_tokens=prompt,
             output_tokens=ANSWER,
-            ttft=first if running == 1 else 2 * first,
+            guests=guests,
+            ttft=outside_seconds + step(1) + running * once + change_seconds,
             tpot=tpot,
         )
 
@@ -45,6 +51,8 @@ def engine_profile(
             wave(1, 128),
             wave(1, 256),
             wave(8, 256),
+            wave(1, SHORT, guests=4),
+            wave(8, SHORT, guests=4),
         ),
         "rounds": 9,
         "memory_bytes": 400_000_000 * replicas,

@@ -28,12 +28,12 @@ _READ_BYTES = 1 << 13
 def render(job: Job) -> Iterator[bytes]:
     """The requests of a job, head and body, in order. Deterministic in `job.seed`."""
     generator = random.Random(job.seed)  # noqa: S311 -- prompts, not secrets
-    for _ in range(job.requests):
+    for tokens in job.answers or (job.output_tokens,) * job.requests:
         body = msgspec.json.encode(
             {
                 "model": job.model,
                 "prompt": generator.choices(range(job.vocabulary_size), k=job.prompt_tokens),
-                "max_tokens": job.output_tokens,
+                "max_tokens": tokens,
                 "temperature": 0,
                 "ignore_eos": True,
                 "stream": True,

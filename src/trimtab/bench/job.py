@@ -39,6 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     Without a `rate` the loop is closed: a connection sends its next request once its last one is answered. With
     one, requests leave at random moments, so many a second on average (Poisson), answered or not.
+    `answers` are the output tokens of each request in turn, where not all have `output_tokens`.
     Prompts are drawn from `seed`, ids below `vocabulary_size`; no two are alike. `cores` empty = not pinned.
     `timeout_seconds` is how long all connections together may be silent.
     """
@@ -57,6 +58,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cores: tuple[int, ...] = ()
     timeout_seconds: float = 120.0
     rate: float | None = None
+    answers: tuple[int, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """How an engine's step grows: waves of equal requests sent together, so that all of a wave run side by side.
 
 A wave of `n` to each worker has n sequences advance together for as long as they answer; its time per token is
-the step's. Single requests of several prompt lengths tell what a prompt costs. Rounds are interleaved and start
+the step's. Single requests of several prompt lengths tell what a prompt costs, and waves with *guests*, short requests
+that come and go one after another meanwhile, what it costs that a batch changes. Rounds are interleaved and start
 at another wave each time, so that a slow moment of the machine hits none of them in all rounds.
 """
 
@@ -25,18 +26,22 @@ LEVELS = (1, 2, 4, 8, 16, 32, 64)
 CONTEXT_LEVEL = 8
 FEWEST_ROUNDS = 2
 SHORT_TOKENS, ANSWER_TOKENS, LONGEST_TOKENS = 16, 48, 512
+# A guest's first token comes with its prompt, the second from a step with all others. It takes as long as several
+# steps, so that this many per token of the others' answers are gone before those end.
+GUEST_TOKENS, GUESTS_PER_TOKEN = 2, 1 / 12
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """One wave: `running` requests to each worker."""
+    """One wave: `running` requests to each worker, and `guests` beside them."""
 
     running: int
     prompt_tokens: int
     output_tokens: int
+    guests: int = 0
 
 
 def sizes(context_length: int, max_batch: int) -> tuple[Size, ...]:
-    """Levels of the batch at the shortest prompt; longer prompts, alone and in a small batch."""
+    """Levels of the batch at the shortest prompt; longer prompts, alone and in a small batch; guests of both."""
     answer = min(ANSWER_TOKENS, context_length // 4)
     short = min(SHORT_TOKENS, context_length // 8)
     if short < 1 or answer < 2:
@@ -46,7 +51,12 @@ def sizes(context_length: int, max_batch: int) -> tuple[Size, ...]:
     prompts = sorted({longest // 4, longest // 2, longest} - {short})
     waves = [(n, short) for n in levels] + [(1, prompt) for prompt in prompts]
     waves += [(n, longest) for n in levels if n == CONTEXT_LEVEL]
-    return tuple(Size(running=n, prompt_tokens=prompt, output_tokens=answer) for n, prompt in waves)
+    found = [Size(running=n, prompt_tokens=prompt, output_tokens=answer) for n, prompt in waves]
+    guests = int(answer * GUESTS_PER_TOKEN)
+    # A guest needs a place in the batch.
+    visited = [n for n in (1, CONTEXT_LEVEL) if guests and n in levels and n < max_batch]
+    found += [Size(running=n, prompt_tokens=short, output_tokens=answer, guests=guests) for n in visited]
+    return tuple(found)
 
 
 class Waves(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +91,7 @@ class WaveRounds:
             size = self._sizes[(place + self.rounds) % len(self._sizes)]
             outcome = generator.run(self._job(size, place))
             if not warm_up:
-                self._seen[size].append((float(np.median(outcome.first)), _step_seconds(outcome)))
+                self._seen[size].append((float(np.median(outcome.first)), _step_seconds(outcome, size)))
             if on_wave is not None:
                 on_wave(size, sum(outcome.tokens) / outcome.wall_seconds)
         self.rounds += not warm_up
@@ -108,13 +118,14 @@ class WaveRounds:
         )
 
     def _job(self, size: Size, place: int) -> Job:
-        requests = size.running * self._workers
+        lasting, guests = size.running * self._workers, size.guests * self._workers
         return Job(
             **address(self._target.url)._asdict(),
             model=self._target.model,
             key=self._target.key,
-            concurrency=requests,
-            requests=requests,
+            concurrency=lasting + (self._workers if guests else 0),
+            requests=lasting + guests,
+            answers=(size.output_tokens,) * lasting + (GUEST_TOKENS,) * guests,
             prompt_tokens=size.prompt_tokens,
             output_tokens=size.output_tokens,
             vocabulary_size=self._vocabulary,
@@ -162,7 +173,10 @@ def measure_waves(
     )
 
 
-def _step_seconds(outcome: Outcome) -> float:
-    """Median over requests: the first to start sees others' prompts being taken in, the last to end runs alone."""
-    times = [rest / max(tokens - 1, 1) for rest, tokens in zip(outcome.rest, outcome.tokens, strict=True)]
+def _step_seconds(outcome: Outcome, size: Size) -> float:
+    """Median over requests: the first to start sees others' prompts being taken in, the last to end runs alone. Guests
+    do not count.
+    """
+    answers = zip(outcome.rest, outcome.tokens, strict=True)
+    times = [rest / max(tokens - 1, 1) for rest, tokens in answers if tokens == size.output_tokens]
     return float(np.median(times))

@@ -13,7 +13,8 @@ from trimtab.spec.serving import ServingConfiguration
 
 
 class Wave(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`running` requests to each worker, sent together, nothing else under way. Seconds, medians over rounds.
+    """`running` requests to each worker, sent together, nothing else under way but `guests` to each worker: requests of
+    as long a prompt and two tokens, one after another. Seconds, medians over rounds and over those that are no guests.
 
     `ttft` from sending to the first token; `tpot` per token after it, while `running` sequences advance together.
     """
@@ -21,6 +22,7 @@ class Wave(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     running: int
     prompt_tokens: int
     output_tokens: int
+    guests: int = 0
     ttft: float
     tpot: float
 

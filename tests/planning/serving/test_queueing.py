@@ -41,12 +41,14 @@ def test_what_enters_leaves(load, batch, queued):
 
 
 def test_completion_rates_are_the_formula():
-    steps = engine_steps(engine_profiles.engine_profile(context_seconds=1e-7))
+    steps = engine_steps(
+        engine_profiles.engine_profile(context_seconds=1e-7, change_seconds=0.003, request_seconds=0.001)
+    )
     rates = completion_rates(steps, prompt_tokens=100, output_tokens=50, max_batch=8)
     context = 1e-7 * (100 + 25 - 48)
     for n, rate in enumerate(rates, start=1):
-        step = 0.001 + 0.0002 * n + n * context
-        assert rate == pytest.approx(1 / (50 * step / n + 2e-5 * 100))
+        step = 0.001 + 0.0002 * n + n * context + 0.003 * (1 - math.exp(-3 * n / 50))
+        assert rate == pytest.approx(1 / (50 * step / n + 2e-5 * 100 + 0.001))
 
 
 def test_the_last_of_a_bounded_queue_starts_in_time():

@@ -13,14 +13,19 @@ STEPS = engine_steps(engine_profiles.engine_profile())
 
 
 @settings(max_examples=8)
-@given(st.floats(0.1, 0.8), st.sampled_from([(16, 64), (128, 32), (64, 100)]))
-def test_means_agree_with_the_formula(load, lengths):
+@given(
+    st.floats(0.1, 0.8),
+    st.sampled_from([(16, 64), (128, 32), (64, 100)]),
+    st.sampled_from([0.0, 0.0005, 0.002]),
+)
+def test_means_agree_with_the_formula(load, lengths, change):
     prompt, output = lengths
-    rates = completion_rates(STEPS, prompt_tokens=prompt, output_tokens=output, max_batch=32)
+    steps = engine_steps(engine_profiles.engine_profile(change_seconds=change, request_seconds=change / 2))
+    rates = completion_rates(steps, prompt_tokens=prompt, output_tokens=output, max_batch=32)
     rate = load * max(rates)
     formula = queue(rates, rate=rate, places=1032)
     traffic = Traffic(prompt_tokens=prompt, output_tokens=output, rate=rate)
-    found = replay(STEPS, BATCHING, traffic, workers=1, seed=1)
+    found = replay(steps, BATCHING, traffic, workers=1, seed=1)
     assert found.tokens_per_second == pytest.approx(rate * output, rel=0.12)
     # A step that has begun is waited for, which the formula's fluid does not know.
     assert found.running == pytest.approx(formula.running + formula.waiting, rel=0.25, abs=0.1)

@@ -74,6 +74,8 @@ class ShapeModel:
                 seconds=tuple(max(seconds[: place + 1]) for place in range(len(seconds))),
                 context_seconds=of(lambda row: engine_steps(row.profile).context_seconds),
                 prompt_seconds=of(lambda row: engine_steps(row.profile).prompt_seconds),
+                request_seconds=of(lambda row: engine_steps(row.profile).request_seconds),
+                change_seconds=of(lambda row: engine_steps(row.profile).change_seconds),
             ),
             parameters=round(self._shape_value(lambda row: row.profile.parameters, sizes)),
             weights_bytes=round(of(lambda row: row.profile.weights_bytes)),

@@ -2,11 +2,15 @@
 
 A step advances `n` sequences by one token and takes in some prompt tokens:
 
-    t(n, c, p) = s(n) + k (c - n c0) + q p
+    t(n, c, p, a) = s(n) + k (c - n c0) + b (q p + r a) + d where the step is of another shape than the last one
 
 s is interpolated between the measured levels, c are the tokens of context of those n sequences, c0 the context of
-one at which s was measured, p prompt tokens. k and q are fitted by least squares, k through the origin. On a shared
-machine all of it is multiplied by a slowdown that changes from wave to wave, as it did while the profile was measured.
+one at which s was measured, p prompt tokens, a requests whose prompts are done. k, q and r are fitted by least
+squares, k through the origin. r is what a request takes besides its tokens, b the share of q and r in which its
+worker's other requests stand still: all of it where steps need the cores that requests are read on. d is what an engine
+takes to make itself ready for another number of sequences and prompt tokens: a request that comes, begins to answer or
+ends changes the shape of steps, and waves of equal requests hide that. On a shared machine all of it is multiplied by
+a slowdown that changes from wave to wave, as it did while the profile was measured.
 """
 
 from __future__ import annotations
@@ -20,10 +24,14 @@ import msgspec
 from trimtab.spec.engine_profile import EngineProfile, Wave
 from trimtab.spec.errors import UsageError
 
+# A request changes the shape of steps when it comes, when it begins to answer and when it ends.
+CHANGES = 3
+
 
 class EngineSteps(msgspec.Struct, frozen=True, kw_only=True):
-    """`seconds[i]` is s(`running[i]`), ascending. `outside_seconds` is spent once a request, outside of steps:
-    parsing, the hop to the worker, the first event's way back. A slowdown of `slowdowns` lasts `slowdown_seconds`.
+    """`seconds[i]` is s(`running[i]`), ascending. `request_seconds` is r, `busy` b, `change_seconds` d.
+    `outside_seconds` is spent once a request, outside of steps: parsing, the hop to the worker, the first event's way
+    back. A slowdown of `slowdowns` lasts `slowdown_seconds`.
     """
 
     running: tuple[int, ...]
@@ -31,6 +39,9 @@ class EngineSteps(msgspec.Struct, frozen=True, kw_only=True):
     context_tokens: float
     context_seconds: float
     prompt_seconds: float
+    request_seconds: float = 0.0
+    busy: float = 1.0
+    change_seconds: float = 0.0
     outside_seconds: float
     slowdowns: tuple[float, ...] = (1.0,)
     slowdown_seconds: float = 1.0
@@ -54,6 +65,16 @@ class EngineSteps(msgspec.Struct, frozen=True, kw_only=True):
         extra = self.context_seconds * (context_tokens - running * self.context_tokens)
         return max(alone + extra, alone / 2)
 
+    def first_seconds(self, prompt_tokens: float, steps: int = 1) -> float:
+        """From the first step to the first token of a request that is alone and whose prompt takes so many steps."""
+        once = self.request_seconds + self.change_seconds + self.prompt_seconds * prompt_tokens
+        return once + steps * self.alone(1)
+
+    def beside(self, prompt_tokens: float) -> float:
+        """What a request's first token waits for while its worker steps on."""
+        once = self.request_seconds + self.prompt_seconds * prompt_tokens
+        return self.outside_seconds + (1 - self.busy) * once
+
     def table(self, most: int) -> tuple[float, ...]:
         """s(0), s(1) … s(most), for loops that ask often; s(0) = s(1), the cost of a step with prompts only."""
         return tuple(self.alone(max(n, 1)) for n in range(most + 1))
@@ -61,9 +82,10 @@ class EngineSteps(msgspec.Struct, frozen=True, kw_only=True):
 
 def engine_steps(profile: EngineProfile) -> EngineSteps:
     """Raises `UsageError` for a profile with too few waves to tell prompt from output."""
-    shortest = min((wave.prompt_tokens for wave in profile.waves), default=0)
-    levels = sorted((w for w in profile.waves if w.prompt_tokens == shortest), key=lambda wave: wave.running)
-    single = [wave for wave in profile.waves if wave.running == 1]
+    waves = [wave for wave in profile.waves if not wave.guests]
+    shortest = min((wave.prompt_tokens for wave in waves), default=0)
+    levels = sorted((w for w in waves if w.prompt_tokens == shortest), key=lambda wave: wave.running)
+    single = [wave for wave in waves if wave.running == 1]
     if not levels or levels[0].running != 1 or len({wave.prompt_tokens for wave in single}) < 2:
         raise UsageError(
             "the profile lacks single requests of two prompt lengths.",
@@ -71,17 +93,41 @@ def engine_steps(profile: EngineProfile) -> EngineSteps:
             remedy="Measure it again with --measure.",
         )
     prompt_seconds = max(_slope([(w.prompt_tokens, w.ttft) for w in single]), 1e-9)
+    # All of a wave wait for the requests of all.
+    each = _slope([(w.running, w.ttft) for w in levels]) if len(levels) > 1 else 0.0
     first = levels[0]
-    return EngineSteps(
+    steps = EngineSteps(
         running=tuple(wave.running for wave in levels),
         seconds=_ascending([wave.tpot for wave in levels]),
         context_tokens=shortest + first.output_tokens / 2,
-        context_seconds=_context_seconds(levels, profile.waves),
+        context_seconds=_context_seconds(levels, waves),
         prompt_seconds=prompt_seconds,
-        outside_seconds=max(first.ttft - first.tpot - prompt_seconds * shortest, 0.0),
+        request_seconds=max(each - prompt_seconds * shortest, 0.0),
+        outside_seconds=0.0,
         slowdowns=profile.slowdowns or (1.0,),
-        slowdown_seconds=median(wave.tpot * wave.output_tokens for wave in profile.waves),
+        slowdown_seconds=median(wave.tpot * wave.output_tokens for wave in waves),
     )
+    busy, change_seconds = _guests(steps, levels, profile.waves)
+    steps = msgspec.structs.replace(steps, busy=busy, change_seconds=change_seconds)
+    outside = max(first.ttft - steps.first_seconds(shortest), 0.0)
+    return msgspec.structs.replace(steps, outside_seconds=outside)
+
+
+def _guests(steps: EngineSteps, levels: Sequence[Wave], waves: Sequence[Wave]) -> tuple[float, float]:
+    """What a guest costs the others beyond its one step among them, as b and d: up to what its own first token waits
+    for it is its prompt and itself, what is more are the changes of the batch. (1, 0) where there were no guests.
+    """
+    alone = {wave.running: wave for wave in levels}
+    visits = [
+        (wave.tpot - alone[wave.running].tpot) * (wave.output_tokens - 1) / wave.guests
+        - (steps.alone(wave.running + 1) - steps.alone(wave.running))
+        for wave in waves
+        if wave.guests and wave.running in alone
+    ]
+    if not visits:
+        return 1.0, 0.0
+    visit, own = median(visits), steps.request_seconds + steps.prompt_seconds * levels[0].prompt_tokens
+    return min(max(visit / own, 0.0), 1.0), max(visit - own, 0.0) / CHANGES
 
 
 def _ascending(times: list[float]) -> tuple[float, ...]:

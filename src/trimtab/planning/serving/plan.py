@@ -162,11 +162,7 @@ class _Search:
         """Time to first token of a request that finds the service empty."""
         chunks = math.ceil(self._traffic.prompt_tokens / self._profile.serving.max_batch_tokens)
         steps = self._steps
-        return (
-            steps.outside_seconds
-            + chunks * steps.alone(1)
-            + steps.prompt_seconds * self._traffic.prompt_tokens
-        )
+        return steps.outside_seconds + steps.first_seconds(self._traffic.prompt_tokens, chunks)
 
     def _step(self, running: int) -> float:
         context = self._traffic.prompt_tokens + self._traffic.output_tokens / 2

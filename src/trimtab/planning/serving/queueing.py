@@ -1,11 +1,13 @@
 """A worker as a queue: how many requests it holds, how long they stay, how many it must refuse. Pure.
 
 A request needs `P` prompt tokens taken in and `O` tokens put out. While n requests run, a step gives each of them
-one token in s(n) seconds, and prompts take the engine for q P seconds each, so requests end at
+one token in s(n) seconds, and each takes the engine for b (q P + r) seconds besides, so requests end at
 
-    mu(n) = 1 / (O s(n) / n + q P)           for n <= B, and mu(B) beyond (the rest waits),
+    mu(n) = 1 / (O (s(n) + d f(n)) / n + b (q P + r))      for n <= B, and mu(B) beyond (the rest waits),
 
-a processor-sharing queue whose rate depends on how many share it (on a shared machine the time is multiplied by its
+where f(n) = 1 - exp(-3 n / O) is the share of steps of another shape than the last one: each of the n that come and
+go in O steps changes it three times (it comes, begins to answer, ends), at moments of its own. This is a
+processor-sharing queue whose rate depends on how many share it (on a shared machine the time is multiplied by its
 mean slowdown). With Poisson arrivals at rate l and at most K requests inside, the share of time with n inside is
 
     pi(n) = pi(0) * product over k = 1..n of  l / mu(k),      sum of pi(0..K) = 1.
@@ -21,7 +23,9 @@ import math
 
 import msgspec
 
-from trimtab.planning.serving.engine_steps import EngineSteps
+from trimtab.planning.serving.engine_steps import CHANGES, EngineSteps
+
+LEAST_SECONDS = 1e-9
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,11 +48,16 @@ def completion_rates(
     table = steps.table(max_batch)
     # The mean context of a running sequence: all of its prompt and half of its answer.
     context = prompt_tokens + output_tokens / 2
-    prefill, slowdown = steps.prompt_seconds * prompt_tokens, steps.mean_slowdown
-    return tuple(
-        1 / (slowdown * (output_tokens * steps.in_context(table[n], n, n * context) / n + prefill))
-        for n in range(1, max_batch + 1)
-    )
+    once = steps.busy * (steps.prompt_seconds * prompt_tokens + steps.request_seconds)
+    slowdown = steps.mean_slowdown
+
+    def seconds(n: int) -> float:
+        changed = 1 - math.exp(-CHANGES * n / output_tokens)
+        step = steps.in_context(table[n], n, n * context) + steps.change_seconds * changed
+        # A model so small that nothing was measured of it still takes a while.
+        return max(slowdown * (output_tokens * step / n + once), LEAST_SECONDS)
+
+    return tuple(1 / seconds(n) for n in range(1, max_batch + 1))
 
 
 def queue(rates: tuple[float, ...], *, rate: float, places: int) -> Queue:

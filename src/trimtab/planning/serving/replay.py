@@ -67,6 +67,7 @@ class _Worker:
         "_ends",
         "_output",
         "_prompt",
+        "_shape",
         "_step",
         "_steps",
         "_table",
@@ -83,6 +84,7 @@ class _Worker:
         self.ready: list[_Request] = []
         # (number of the step after which it has all its tokens, tie, request)
         self._ends: list[tuple[int, int, _Request]] = []
+        self._shape = (0, 0)
         self._step = self._context = self._taken = self.decoding = self.held = 0
         self.busy_seconds = 0.0
 
@@ -99,7 +101,7 @@ class _Worker:
         while self.waiting and self.decoding + len(self.taking) < self._batching.max_batch:
             self.taking.append(self.waiting.popleft())
         budget = max(self._batching.max_batch_tokens - self.decoding, 0)
-        taken = 0
+        taken = done = 0
         while self.taking and taken < budget:
             request = self.taking[0]
             piece = min(request.left, budget - taken)
@@ -108,9 +110,13 @@ class _Worker:
             if request.left:
                 break
             self.ready.append(self.taking.popleft())
+            done += 1
         steps, n = self._steps, self.decoding
+        changed, self._shape = self._shape != (n, taken), (n, taken)
         seconds = slowdown * (
-            steps.in_context(self._table[n], n, self._context) + steps.prompt_seconds * taken
+            steps.in_context(self._table[n], n, self._context)
+            + steps.busy * (steps.prompt_seconds * taken + steps.request_seconds * done)
+            + steps.change_seconds * changed
         )
         self.busy_seconds += seconds * (n + len(self.taking) + len(self.ready))
         return seconds
@@ -165,7 +171,8 @@ class _Service:
     def __init__(
         self, steps: EngineSteps, batching: Batching, traffic: Traffic, workers: int, share: float, seed: int
     ) -> None:
-        self._traffic, self._outside, self._steps = traffic, steps.outside_seconds, steps
+        self._traffic, self._steps = traffic, steps
+        self._outside = steps.beside(traffic.prompt_tokens)
         self._slowdown, self._slowdown_ends = 1.0, 0.0
         self._places = (batching.max_batch + batching.max_queue) * workers
         self._workers = [_Worker(steps, batching, traffic) for _ in range(workers)]
