@@ -21,7 +21,7 @@ data: {{train: {{text: train.txt}}, validation: {{text: validation.txt}}, test: 
 training: {{tokens: 40k, sequence_length: 64, batch: 16}}
 quality: {{retain: 40%}}
 traffic: {{concurrency: 4, prompt_tokens: 8, output_tokens: 8}}
-search: {{distill_tokens: 10k}}
+search: {{distill_tokens: 10k, methods: [depth, width, int8]}}
 parallel: {{data: 2}}
 {more}
 """
@@ -145,7 +145,7 @@ def test_a_limit_that_nothing_holds_is_exit_3_with_the_nearest_level(job: tuple[
     recipe.write_text(
         f"version: 1\nname: tight\nmodel: {folder}\ndata: {{test: {{text: test.txt}}}}\n"
         "training: {sequence_length: 64, batch: 16}\ntraffic: {concurrency: 2, prompt_tokens: 8, output_tokens: 8}\n"
-        "slo: {memory: 1MiB}\nsearch: {distill_tokens: 0}\n",
+        "slo: {memory: 1MiB}\nsearch: {distill_tokens: 0, methods: [int8]}\n",
         encoding="utf-8",
     )
     done = _trimtab(home, "optimize", str(recipe), "--json", expect=3)

@@ -127,8 +127,10 @@ def kill_and_compare(make_job, tmp_path, times, seed):
             began,
         )
         took = time.monotonic() - began.at
-    killed = 0
-    for number in range(times):
+    killed, number = 0, 0
+    while killed < times:
+        number += 1
+        assert number <= 3 * times, f"only {killed} of {number} came in time"
         job = make_job(
             **settings, checkpoints=str(tmp_path / f"c{number}"), output=str(tmp_path / f"out{number}")
         )
@@ -144,14 +146,18 @@ def kill_and_compare(make_job, tmp_path, times, seed):
 
         try:
             found = run(group, job, note)
+            ended = time.monotonic()
         finally:
             timer.cancel()
             group.close()
-        killed += any(event["kind"] == "warning" for event in events)
+        if any(event["kind"] == "warning" for event in events):
+            killed += 1
+        else:
+            # It came too late: the machine is faster now.
+            took = min(took, ended - start.at)
         assert (found.loss, found.validation_loss) == (wanted.loss, wanted.validation_loss)
         assert found.curve == wanted.curve
         assert found.steps == steps
-    return killed
 
 
 def _kill(pid):
@@ -166,7 +172,7 @@ def test_killed_at_a_random_moment_it_ends_the_same(make_job, tmp_path):
 
 @pytest.mark.slow
 def test_killed_twenty_times_it_ends_the_same(make_job, tmp_path):
-    assert kill_and_compare(make_job, tmp_path, times=20, seed=1) >= 15
+    kill_and_compare(make_job, tmp_path, times=20, seed=1)
 
 
 PARENT = """

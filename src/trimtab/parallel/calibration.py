@@ -223,13 +223,13 @@ def _operations(
         members = dist.get_world_size(group)
         part = buffer(max(1, bytes_ // 4 // members))
         whole = buffer(part.numel() * members)
-        return lambda: dist.all_gather_into_tensor(whole, part, group=group)
+        return lambda: dist.all_gather_single(whole, part, group=group)
 
     def reduce_scatter(bytes_: int) -> Callable[[], object]:
         members = dist.get_world_size(group)
         part = buffer(max(1, bytes_ // 4 // members))
         whole = buffer(part.numel() * members)
-        return lambda: dist.reduce_scatter_tensor(part, whole, group=group)
+        return lambda: dist.reduce_scatter_single(part, whole, group=group)
 
     def point_to_point(bytes_: int) -> Callable[[], object]:
         whole = buffer(bytes_ // 4)

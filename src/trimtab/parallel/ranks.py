@@ -73,7 +73,7 @@ class Ranks:
     def gather(self, parts: torch.Tensor, part: torch.Tensor) -> None:
         """Fill `parts`, flat and `world` times as long as `part`, with every rank's `part`."""
         if self.world > 1:
-            dist.all_gather_into_tensor(parts, part, group=self.group)
+            dist.all_gather_single(parts, part, group=self.group)
         else:
             parts.copy_(part)
 

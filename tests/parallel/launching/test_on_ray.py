@@ -32,24 +32,25 @@ def folder(tmp_path_factory):
 
 
 def start(folder, name, *arguments):
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "trimtab",
-            "train",
-            "recipe.yaml",
-            "--json",
-            "--output",
-            str(folder / name),
-            *arguments,
-        ],
-        cwd=folder,
-        env=os.environ | {"TRIMTAB_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=(folder / f"{name}.err").open("w"),
-        text=True,
-    )
+    command = [
+        sys.executable,
+        "-m",
+        "trimtab",
+        "train",
+        "recipe.yaml",
+        "--json",
+        "--output",
+        str(folder / name),
+    ]
+    with (folder / f"{name}.err").open("w") as errors:
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=folder,
+            env=os.environ | {"TRIMTAB_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
 
 
 def curve(process, folder, name):

@@ -59,7 +59,13 @@ class RayGroup:
             # The controller reads it from the driver's environment.
             os.environ.update(_environment())
             before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-            ray.init(include_dashboard=False, logging_level="ERROR", runtime_env={"env_vars": _environment()})
+            # What workers and Ray itself say would land among our JSON on stdout; it stays in Ray's log folder.
+            ray.init(
+                include_dashboard=False,
+                logging_level="ERROR",
+                log_to_driver=False,
+                runtime_env={"env_vars": _environment()},
+            )
             # Ray would end this process at once, where the workers are to save first.
             for number, handler in before.items():
                 signal.signal(number, handler)
