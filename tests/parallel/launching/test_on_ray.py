@@ -18,7 +18,7 @@ version: 1
 name: tiny
 model: {architecture: llama, layers: 1, hidden: 32, heads: 2, ffn: 48, vocabulary: 320, context: 64}
 data: {train: {jsonl: text.jsonl, text: t}}
-training: {tokens: 38400, sequence_length: 16, batch: 4}
+training: {tokens: 307200, sequence_length: 16, batch: 8}
 """
 
 
@@ -81,6 +81,7 @@ def test_a_worker_killed_in_the_middle_changes_nothing(folder, local):
     deadline = time.monotonic() + 600
     while not list(checkpoints.glob("step-*")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.2)
+    assert process.poll() is None, "it ended before its first checkpoint"
     mine = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
     victims = [worker for worker in workers() if worker.pid in mine] or workers()
     os.kill(victims[0].pid, signal.SIGKILL)

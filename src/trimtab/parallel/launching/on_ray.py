@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +57,13 @@ class RayGroup:
         self._launch, self._layout, self._folder = launch, layout, folder / "ray"
         self._calls = 0
         self._started = not ray.is_initialized()
+        self._quiet = ExitStack()
         if self._started:
             # The controller reads it from the driver's environment.
             os.environ.update(_environment())
             before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-            # What workers and Ray itself say would land among our JSON on stdout; it stays in Ray's log folder.
+            # Ray tells of workers that died on stdout, where our JSON goes; what workers say stays in its log folder.
+            self._quiet.enter_context(redirect_stdout(sys.stderr))
             ray.init(
                 include_dashboard=False,
                 logging_level="ERROR",
@@ -106,6 +110,7 @@ class RayGroup:
 
         if self._started:
             ray.shutdown()
+        self._quiet.close()
 
     def _trainer(self, task: TaskName, job: dict[str, Any], folder: Path) -> Any:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
