@@ -91,7 +91,7 @@ class WaveRounds:
             size = self._sizes[(place + self.rounds) % len(self._sizes)]
             outcome = generator.run(self._job(size, place))
             if not warm_up:
-                self._seen[size].append((float(np.median(outcome.first)), _step_seconds(outcome, size)))
+                self._seen[size].append(_seen(outcome, size))
             if on_wave is not None:
                 on_wave(size, sum(outcome.tokens) / outcome.wall_seconds)
         self.rounds += not warm_up
@@ -173,10 +173,10 @@ def measure_waves(
     )
 
 
-def _step_seconds(outcome: Outcome, size: Size) -> float:
-    """Median over requests: the first to start sees others' prompts being taken in, the last to end runs alone. Guests
-    do not count.
+def _seen(outcome: Outcome, size: Size) -> tuple[float, float]:
+    """First token and time per token, medians over requests: the first to start sees others' prompts being taken in,
+    the last to end runs alone. Guests do not count.
     """
-    answers = zip(outcome.rest, outcome.tokens, strict=True)
-    times = [rest / max(tokens - 1, 1) for rest, tokens in answers if tokens == size.output_tokens]
-    return float(np.median(times))
+    lasting = np.asarray(outcome.tokens) == size.output_tokens
+    first, rest = np.asarray(outcome.first)[lasting], np.asarray(outcome.rest)[lasting]
+    return float(np.median(first)), float(np.median(rest)) / max(size.output_tokens - 1, 1)

@@ -6,7 +6,6 @@ report are theirs. Training afterwards (distillation) is another room's work.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from trimtab.compression.shapes import FFN_MULTIPLE, Shape, check, whole
 from trimtab.evaluation.windows import spread
 from trimtab.models.families import FAMILIES
-from trimtab.models.info import CONFIG, ModelInfo, inspect
+from trimtab.models.info import ModelInfo, inspect, stored_dtype
 from trimtab.spec.errors import DataError
 from trimtab.spec.units import format_count
 
@@ -104,6 +103,8 @@ def prune(
     `calibration` (n, length) token ids: windows of text like that to be served, at least two. Raises
     `UsageError` for a shape that cannot be cut and `DataError` for windows that do not fit the model.
     """
+    import torch
+
     from trimtab.models.load import load, save
 
     started = time.monotonic()
@@ -116,7 +117,7 @@ def prune(
             model, info, shape, fit, refit=refit, importance=importance, on_progress=on_progress
         )
         before, after = (_perplexity(each, info, held_out) for each in (model, smaller))
-        save(smaller.to(_stored_dtype(source)), output, source)  # pyrefly: ignore[bad-argument-type]
+        save(smaller.to(getattr(torch, stored_dtype(source))), output, source)  # pyrefly: ignore[bad-argument-type]
     return PruneReport(
         shape=shape,
         halves=tuple(
@@ -226,15 +227,6 @@ def _warnings(
             f"the FFN's width {shape.ffn} is no multiple of {FFN_MULTIPLE}, which engines are slow on."
         )
     return tuple(words)
-
-
-def _stored_dtype(source: Path) -> object:
-    """The precision that a folder's weights are in, as its config says; float32 where it says nothing."""
-    import torch
-
-    config = json.loads((source / CONFIG).read_bytes())
-    found = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
-    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 @contextmanager

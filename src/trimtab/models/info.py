@@ -20,12 +20,12 @@ from trimtab.spec.artifact import PICKLES
 from trimtab.spec.errors import ModelError
 from trimtab.text.tokenizer import eos_ids_of
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+StoredDtype = Literal["float32", "bfloat16", "float16"]
 
 CONFIG, INDEX, WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
 # A safetensors header larger than this is not one (the format's own limit).
 _MAX_HEADER_BYTES = 100_000_000
-_DTYPES: Mapping[str, Dtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_DTYPES: Mapping[str, StoredDtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _INTEGERS = frozenset({"I8", "U8", "I16", "I32", "I64", "BOOL"})
 _HOW_TO_CONVERT = "Save the model as safetensors first."
 
@@ -145,7 +145,7 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def stored_dtype(folder: Path) -> Dtype:
+def stored_dtype(folder: Path) -> StoredDtype:
     """The one type of all weights in the files, whatever the config says; of mixed and rarer ones float32."""
     found = {entry["dtype"] for path in weight_files(folder) for entry in _header(path).values()}
     floats = found - _INTEGERS

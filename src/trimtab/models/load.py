@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trimtab.models.info import stored_dtype
+from trimtab.models.info import StoredDtype, stored_dtype
 from trimtab.models.tasks import AUTO_CLASSES, check_model
 from trimtab.spec.artifact import COMPANIONS, copy_files
 from trimtab.spec.errors import ModelError
@@ -23,7 +23,7 @@ from trimtab.spec.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
+DtypeName = StoredDtype | Literal["float64"]
 
 
 def load(

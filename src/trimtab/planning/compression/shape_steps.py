@@ -47,7 +47,8 @@ class ShapeModel:
 
     def __init__(self, profile: CompressionProfile) -> None:
         self._whole, *others = profile.shapes
-        self._levels = engine_steps(self._whole.profile).running
+        self._steps = {id(row): engine_steps(row.profile) for row in profile.shapes}
+        self._levels = self._steps[id(self._whole)].running
         whole = self._whole
         self._formats = {_format(row): row for row in profile.shapes if _same_shape(row, whole)}
         same = [row for row in others if _format(row) == _format(whole)]
@@ -62,20 +63,20 @@ class ShapeModel:
         return Sizes(layers=row.layers, ffn=row.ffn, kv_heads=row.kv_heads, weight_format=_format(row))
 
     def predict(self, sizes: Sizes) -> Predicted:
-        whole = engine_steps(self._whole.profile)
+        steps = self._steps
 
         def of(quantity: Quantity) -> float:
             return self._value(quantity, sizes)
 
-        seconds = [of(lambda row, n=n: engine_steps(row.profile).alone(n)) for n in self._levels]
+        seconds = [of(lambda row, n=n: steps[id(row)].alone(n)) for n in self._levels]
         return Predicted(
             steps=msgspec.structs.replace(
-                whole,
+                steps[id(self._whole)],
                 seconds=tuple(max(seconds[: place + 1]) for place in range(len(seconds))),
-                context_seconds=of(lambda row: engine_steps(row.profile).context_seconds),
-                prompt_seconds=of(lambda row: engine_steps(row.profile).prompt_seconds),
-                request_seconds=of(lambda row: engine_steps(row.profile).request_seconds),
-                change_seconds=of(lambda row: engine_steps(row.profile).change_seconds),
+                context_seconds=of(lambda row: steps[id(row)].context_seconds),
+                prompt_seconds=of(lambda row: steps[id(row)].prompt_seconds),
+                request_seconds=of(lambda row: steps[id(row)].request_seconds),
+                change_seconds=of(lambda row: steps[id(row)].change_seconds),
             ),
             parameters=round(self._shape_value(lambda row: row.profile.parameters, sizes)),
             weights_bytes=round(of(lambda row: row.profile.weights_bytes)),

@@ -65,15 +65,17 @@ class EngineSteps(msgspec.Struct, frozen=True, kw_only=True):
         extra = self.context_seconds * (context_tokens - running * self.context_tokens)
         return max(alone + extra, alone / 2)
 
+    def once(self, prompt_tokens: float) -> float:
+        """What a request takes besides the steps of its answer: itself and its prompt."""
+        return self.request_seconds + self.prompt_seconds * prompt_tokens
+
     def first_seconds(self, prompt_tokens: float, steps: int = 1) -> float:
         """From the first step to the first token of a request that is alone and whose prompt takes so many steps."""
-        once = self.request_seconds + self.change_seconds + self.prompt_seconds * prompt_tokens
-        return once + steps * self.alone(1)
+        return self.once(prompt_tokens) + self.change_seconds + steps * self.alone(1)
 
     def beside(self, prompt_tokens: float) -> float:
         """What a request's first token waits for while its worker steps on."""
-        once = self.request_seconds + self.prompt_seconds * prompt_tokens
-        return self.outside_seconds + (1 - self.busy) * once
+        return self.outside_seconds + (1 - self.busy) * self.once(prompt_tokens)
 
     def table(self, most: int) -> tuple[float, ...]:
         """s(0), s(1) … s(most), for loops that ask often; s(0) = s(1), the cost of a step with prompts only."""
@@ -126,7 +128,7 @@ def _guests(steps: EngineSteps, levels: Sequence[Wave], waves: Sequence[Wave]) -
     ]
     if not visits:
         return 1.0, 0.0
-    visit, own = median(visits), steps.request_seconds + steps.prompt_seconds * levels[0].prompt_tokens
+    visit, own = median(visits), steps.once(levels[0].prompt_tokens)
     return min(max(visit / own, 0.0), 1.0), max(visit - own, 0.0) / CHANGES
 
 

@@ -48,8 +48,7 @@ def completion_rates(
     table = steps.table(max_batch)
     # The mean context of a running sequence: all of its prompt and half of its answer.
     context = prompt_tokens + output_tokens / 2
-    once = steps.busy * (steps.prompt_seconds * prompt_tokens + steps.request_seconds)
-    slowdown = steps.mean_slowdown
+    once, slowdown = steps.busy * steps.once(prompt_tokens), steps.mean_slowdown
 
     def seconds(n: int) -> float:
         changed = 1 - math.exp(-CHANGES * n / output_tokens)
