@@ -27,7 +27,13 @@ def _point(value: float, spread: float = 0.0) -> Estimate:
 
 
 def _contender(
-    name: str, *, rate: float, ratio: Estimate, speedup: float = 2.0, memory: int = 100
+    name: str,
+    *,
+    rate: float,
+    ratio: Estimate,
+    speedup: Estimate | None = None,
+    noise: Estimate | None = None,
+    memory: int = 100,
 ) -> Contender:
     loads = tuple(
         Load(
@@ -64,7 +70,12 @@ def _contender(
         quality=quality,
         speed=Speed(load_seconds=1.0, memory_bytes=memory, weights_bytes=1, loads=loads),
     )
-    return Contender(candidate=candidate, quality_ratio=ratio, speedup=_point(speedup))
+    return Contender(
+        candidate=candidate,
+        quality_ratio=ratio,
+        speedup=speedup or _point(2.0),
+        noise=noise or _point(1.0, 0.02),
+    )
 
 
 def test_the_fastest_that_holds_every_limit_wins_and_every_loser_has_a_reason() -> None:
@@ -116,6 +127,17 @@ def test_each_limit_refuses(limit: str, key: str) -> None:
     decision = decide(_recipe(f"slo: {{{limit}}}\n"), [_contender("it", rate=100, ratio=_point(1.0))])
     assert decision.winner is None
     assert list(decision.nearest) == [key]
+
+
+def test_a_speed_up_within_the_noise_is_none() -> None:
+    noisy = _contender("it", rate=100, ratio=_point(1.0), speedup=_point(1.3, 0.2), noise=_point(1.05, 0.15))
+    refused = decide(_recipe("slo: {speedup: 1.2}\n"), [noisy])
+    assert refused.winner is None
+    assert "does not stand clear of the A/A noise, 1.05 [0.9, 1.2]" in refused.reasons[0]
+    assert decide(_recipe(), [noisy]).winner == "it"
+    assert decide(_recipe("slo: {speedup: 0.9}\n"), [noisy]).winner == "it"
+    clear = msgspec.structs.replace(noisy, speedup=_point(1.3, 0.05))
+    assert decide(_recipe("slo: {speedup: 1.2}\n"), [clear]).winner == "it"
 
 
 def test_degenerate_text_refuses() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from verdicts import about, candidate, curves, verdict
+from verdicts import about, between, candidate, curves, verdict
 
 from trimtab.optimization.report import figures, render, svg, write_report
 
@@ -66,7 +66,7 @@ def test_says_the_whole_verdict(page):
         "codelm-4ac01d9b2f10",
     ):
         assert word in words, word
-    assert "outside" in words
+    assert "interval lies above it" in words
 
 
 def test_is_one_file_that_fetches_nothing(page):
@@ -139,9 +139,25 @@ def test_infeasible_says_why_and_what_would_do():
 
 
 def test_noise_is_never_hidden():
-    winner = replace(verdict().winner, speedup_c16_interval=(1.01, 2.87))
-    assert "does not stand clear" in Page(render(verdict(winner=winner))).words
+    winner = replace(verdict().winner, speedup={1: about(1.0), 16: between(1.4, 1.01, 2.87)})
+    words = Page(render(verdict(winner=winner))).words
+    assert "does not stand clear" in words
+    assert "codelm@2 replaces the baseline, and is not proven faster" in words
+    assert "serves 1.4" not in words
     assert "No A/A gate was run" in Page(render(verdict(noise=None))).words
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 40])
+def test_the_concurrency_told_is_the_one_measured(concurrency):
+    ratios = {level: about(2.5 + level / 100) for level in sorted({1, concurrency})}
+    winner = replace(verdict().winner, speedup=ratios, speedup_over_int8=ratios)
+    words = Page(render(verdict(winner=winner))).words
+    plural = "s" if concurrency > 1 else ""
+    assert f"At {concurrency} concurrent request{plural} on" in words
+    assert f"tokens/s at {concurrency} concurrent" in words
+    assert f"serves {2.5 + concurrency / 100:.2f} ×" in words
+    assert ("tokens/s, one at a time" in words) == (concurrency > 1)
+    assert "tokens/s at 16 concurrent" not in words
 
 
 def test_little_is_enough():

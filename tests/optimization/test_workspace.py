@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from trimtab.optimization.workspace import Workspace, run_folder
-from trimtab.spec.errors import RefusedError
+from trimtab.spec.errors import IntegrityError, RefusedError
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.recipe import Recipe
 
@@ -112,3 +112,53 @@ def test_what_was_trained_anywhere_is_optimized_where_it_is(tmp_path: Path) -> N
         workspace.step("it", int, lambda: 1)
     with Workspace(recipe, folder, tmp_path) as workspace:
         assert workspace.step("it", int, lambda: 2) == 1
+
+
+def test_the_time_of_earlier_starts_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("trimtab.optimization.workspace.time.monotonic", lambda: clock[0])
+    recipe = Recipe.parse(RECIPE)
+
+    def work() -> int:
+        clock[0] += 50
+        return 1
+
+    for start, begun in enumerate((0, 50)):
+        clock[0] = 1000.0 * start
+        with Workspace(recipe, None, tmp_path) as workspace:
+            assert workspace.seconds == begun
+            workspace.step(f"step-{start}", int, work)
+            clock[0] += 7  # work that was cut off is done again, so it is not counted
+            assert workspace.seconds == begun + 57
+
+
+def _go_on(recipe: Recipe, home: Path) -> None:
+    with Workspace(recipe, None, home) as workspace:
+        assert workspace.verdict is None
+        workspace.step("it", dict[str, int], lambda: {"a": 2})
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'"text"', b"\xff\xfe", b'{"a": "b"}'])
+def test_a_damaged_result_is_a_sentence_with_its_file(tmp_path: Path, damage: bytes) -> None:
+    recipe = Recipe.parse(RECIPE)
+    with Workspace(recipe, None, tmp_path) as workspace:
+        workspace.step("it", dict[str, int], lambda: {"a": 1})
+        folder = workspace.folder
+    for path in (folder / "results" / "it.json", folder / "verdict.json", folder / "spent.json"):
+        kept = path.read_bytes() if path.exists() else None
+        path.write_bytes(damage)
+        with pytest.raises(IntegrityError) as told:
+            _go_on(recipe, tmp_path)
+        assert told.value.where == str(path)
+        assert "Delete this file" in str(told.value)
+        path.unlink() if kept is None else path.write_bytes(kept)
+
+
+def test_opening_again_writes_nothing(tmp_path: Path) -> None:
+    recipe = Recipe.parse(RECIPE)
+    with Workspace(recipe, None, tmp_path) as workspace:
+        folder = workspace.folder
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()}
+    with Workspace(recipe, None, tmp_path):
+        pass
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()} == before

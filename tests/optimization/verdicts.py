@@ -5,13 +5,17 @@ import math
 from trimtab.spec.hardware import Hardware
 from trimtab.spec.measures import Estimate, Load, Quality, Speed
 from trimtab.spec.serving import ServingConfiguration
-from trimtab.spec.verdict import Candidate, Verdict, Winner
+from trimtab.spec.verdict import Candidate, Verdict, Winner, WinnerQuality
 
 MIB = 2**20
 
 
 def about(value, spread=0.02):
     return Estimate(value=value, low=value * (1 - spread), high=value * (1 + spread))
+
+
+def between(value, low, high):
+    return Estimate(value=value, low=low, high=high)
 
 
 def quality(perplexity, baseline=24.8, kl=0.1):
@@ -139,19 +143,17 @@ def verdict(**changes):
             name="codelm",
             version=2,
             candidate="depth4-ffn768-kv2",
-            speedup_c1=2.41,
-            speedup_c1_interval=(2.32, 2.5),
-            speedup_c16=2.76,
-            speedup_c16_interval=(2.61, 2.87),
-            speedup_c16_over_int8=2.03,
-            speedup_c16_over_int8_interval=(1.96, 2.11),
-            perplexity_ratio=1.032,
-            perplexity_ratio_interval=(1.024, 1.041),
-            perplexity_ratio_control=1.071,
-            perplexity_ratio_control_interval=(1.062, 1.081),
-            top1_agreement=0.87,
-            top1_agreement_interval=(0.862, 0.878),
+            task="text-generation",
+            speedup={1: between(2.41, 2.32, 2.5), 16: between(2.76, 2.61, 2.87)},
+            speedup_over_int8={1: between(1.8, 1.7, 1.9), 16: between(2.03, 1.96, 2.11)},
+            quality=WinnerQuality(
+                metric="perplexity",
+                ratio=between(1.032, 1.024, 1.041),
+                ratio_to_control=between(1.071, 1.062, 1.081),
+                metrics={"top1_agreement": between(0.87, 0.862, 0.878)},
+            ),
             weights_bytes_ratio=0.296,
+            memory_ratio=0.75,
         ),
         "noise": (0.981, 1.024),
         "ngrams": {"unigram": 421.0, "bigram": 58.3, "trigram": 33.1},

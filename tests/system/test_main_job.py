@@ -74,16 +74,17 @@ def test_the_verdict_says_what_was_asked(job: tuple[Path, dict]) -> None:
     _, verdict = job
     assert verdict["feasible"]
     winner = verdict["winner"]
-    for figure in (
-        "speedup_c1",
-        "speedup_c16",
-        "perplexity_ratio",
-        "perplexity_ratio_control",
-        "top1_agreement",
-    ):
-        low, high = winner[f"{figure}_interval"]
-        assert low <= winner[figure] <= high
+    assert winner["task"] == "text-generation"
+    quality = winner["quality"]
+    assert quality["metric"] == "perplexity"
+    figures = [quality["ratio"], quality["ratio_to_control"], *quality["metrics"].values()]
+    for by_concurrency in (winner["speedup"], winner["speedup_over_int8"]):
+        assert set(by_concurrency) == {"1", "4"}
+        figures += by_concurrency.values()
+    assert all(0 <= figure["low"] <= figure["value"] <= figure["high"] for figure in figures)
+    assert {"perplexity", "kl_mean", "top1_agreement"} <= set(quality["metrics"])
     assert winner["weights_bytes_ratio"] < 1
+    assert winner["memory_ratio"] > 0
     roles = {row["role"] for row in (verdict["baseline"], *verdict["controls"], *verdict["candidates"])}
     assert roles == {"baseline", "control", "int8_only", "candidate"}
     losers = [c for c in verdict["candidates"] if c["name"] != winner["candidate"]]

@@ -87,10 +87,6 @@ def revoke(
         print(f"key {entry.id} ({entry.name}) is revoked")
 
 
-def _day(moment: str | None) -> str:
-    return moment[:10] if moment else "-"
-
-
 def _moment(expires: str | None) -> datetime | None:
     if expires is None:
         return None

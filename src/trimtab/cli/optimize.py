@@ -126,11 +126,13 @@ def show(verdict: Verdict) -> None:
         if verdict.nearest:
             say("  nearest level: " + ", ".join(f"{key} {level}" for key, level in verdict.nearest.items()))
     else:
-        low, high = winner.speedup_c16_interval
+        speedup, quality = winner.speedup[winner.concurrency], winner.quality
+        clear = "" if verdict.is_faster else " (not clear of the A/A noise, so not called faster)"
         say(
-            f"winner: {winner.candidate}, published as {winner.name}@{winner.version}: {winner.speedup_c16:.2f} × "
-            f"[{low:.2f}, {high:.2f}] the baseline's tokens/s, {winner.perplexity_ratio:.3f} × its perplexity, "
-            f"{winner.weights_bytes_ratio:.2f} × its bytes"
+            f"winner: {winner.candidate}, published as {winner.name}@{winner.version}: {speedup.value:.2f} × "
+            f"[{speedup.low:.2f}, {speedup.high:.2f}] the baseline's tokens/s at {winner.concurrency}{clear}, "
+            f"{quality.ratio.value:.3f} × its {quality.metric}, {winner.weights_bytes_ratio:.2f} × its bytes, "
+            f"{winner.memory_ratio:.2f} × its memory"
         )
     say(f"report: {Path(verdict.run) / 'report.html'}")
 

@@ -20,12 +20,14 @@ MAX_DEGENERATE = 0.1
 
 class Contender(msgspec.Struct, frozen=True, kw_only=True):
     """A measured candidate with its paired ratios: `quality_ratio` = perplexity ÷ the better of baseline and control,
-    `speedup` = output tokens/s at the traffic's concurrency ÷ the baseline's.
+    `speedup` = output tokens/s at the traffic's concurrency ÷ the baseline's, `noise` the same of the baseline against
+    itself: a speed-up that lies within it is none.
     """
 
     candidate: Candidate
     quality_ratio: Estimate
     speedup: Estimate
+    noise: Estimate
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +73,20 @@ def _limits(recipe: Recipe, contender: Contender) -> list[_Limit]:
         limits.append(_at_least("slo.tokens_per_second", rate, slo.tokens_per_second, "{:.4g}".format))
     if slo.speedup is not None:
         limits.append(_at_least("slo.speedup", contender.speedup.value, slo.speedup, "{:.3g}".format))
+        limits += [_clear_of_noise(contender)] if slo.speedup > 1 else []
     return limits
+
+
+def _clear_of_noise(contender: Contender) -> _Limit:
+    """A speed-up that was asked for has to exceed what the baseline's service showed against itself."""
+    speedup, noise = contender.speedup, contender.noise
+    return _Limit(
+        key="A/A noise",
+        text=f"the speed-up, {speedup}, does not stand clear of the A/A noise, {noise}",
+        holds=speedup.low > noise.high,
+        excess=noise.high / speedup.low,
+        level=f"{speedup.low:.3g}",
+    )
 
 
 def _percent(fraction: float) -> str:

@@ -17,7 +17,7 @@ from trimtab.spec.clock import now
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.measures import Estimate
 from trimtab.spec.recipe import Recipe
-from trimtab.spec.verdict import Candidate, Interval, Verdict, Winner
+from trimtab.spec.verdict import Candidate, Interval, Verdict, Winner, WinnerQuality
 from trimtab.spec.version import __version__
 from trimtab.store.store import Store
 from trimtab.store.version import Version
@@ -33,7 +33,6 @@ def prove(
     baseline: Baseline,
     measured: Measurements,
     data: Prepared,
-    seconds: float,
 ) -> Verdict:
     """Gates, front, winner; publishes the winner, and a baseline that we trained."""
     candidates = {s.name: _figures(s, measured, store) for s in measured.subjects}
@@ -59,7 +58,7 @@ def prove(
         recipe_digest=recipe.digest(),
         trimtab_version=__version__,
         created=now(),
-        seconds=seconds,
+        seconds=workspace.seconds,
         run=str(workspace.folder),
     )
 
@@ -85,6 +84,7 @@ def _contender(recipe: Recipe, candidate: Candidate, measured: Measurements) -> 
         candidate=candidate,
         quality_ratio=measured.qualities.over_control[candidate.name],
         speedup=measured.speeds.over_baseline[candidate.name][recipe.traffic.concurrency],
+        noise=measured.speeds.noise,
     )
 
 
@@ -153,30 +153,22 @@ def _winner(
     measured: Measurements,
 ) -> Winner:
     speeds, quality = measured.speeds, candidate.quality
-    if quality is None:
-        raise ValueError("a winner has been measured")
-    level = recipe.traffic.concurrency
-    alone, loaded = (speeds.over_baseline[candidate.name][at] for at in (1, level))
-    over_int8, control = (
-        speeds.over_int8[candidate.name][level],
-        measured.qualities.over_control[candidate.name],
-    )
     first = next(c for c in candidates.values() if c.role == "baseline")
+    if quality is None or candidate.speed is None or first.speed is None:
+        raise ValueError("a winner and its baseline have been measured")
     return Winner(
         name=recipe.name,
         version=version,
         candidate=candidate.name,
-        speedup_c1=alone.value,
-        speedup_c1_interval=_interval(alone),
-        speedup_c16=loaded.value,
-        speedup_c16_interval=_interval(loaded),
-        speedup_c16_over_int8=over_int8.value,
-        speedup_c16_over_int8_interval=_interval(over_int8),
-        perplexity_ratio=quality.perplexity_ratio.value,
-        perplexity_ratio_interval=_interval(quality.perplexity_ratio),
-        perplexity_ratio_control=control.value,
-        perplexity_ratio_control_interval=_interval(control),
-        top1_agreement=quality.top1_agreement.value,
-        top1_agreement_interval=_interval(quality.top1_agreement),
+        task="text-generation",
+        speedup=speeds.over_baseline[candidate.name],
+        speedup_over_int8=speeds.over_int8[candidate.name],
+        quality=WinnerQuality(
+            metric="perplexity",
+            ratio=quality.perplexity_ratio,
+            ratio_to_control=measured.qualities.over_control[candidate.name],
+            metrics=quality.figures(),
+        ),
         weights_bytes_ratio=candidate.weights_bytes / first.weights_bytes,
+        memory_ratio=candidate.speed.memory_bytes / first.speed.memory_bytes,
     )

@@ -7,7 +7,6 @@ same stretch of text.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,7 +71,6 @@ def extra_tokens(
     baseline: Baseline,
     finalists: Sequence[Shaped],
     trainer: Trainer,
-    began: float,
 ) -> int:
     """The recipe's number, or what is left of the time budget; fixed once for the run."""
     if recipe.search.distill_tokens != "auto":
@@ -81,7 +79,7 @@ def extra_tokens(
     def allow() -> int:
         trained = baseline.trained or trainer.measure(baseline.path).rate
         rate = trained.tokens_per_second
-        left = recipe.budget.time - (time.monotonic() - began) - RESERVE_SECONDS
+        left = recipe.budget.time - workspace.seconds - RESERVE_SECONDS
         batch = recipe.training.batch * recipe.training.sequence_length
         known = baseline.trained.tokens if baseline.trained else 1 << 40
         costs = [finalist.relative_cost for finalist in finalists]

@@ -5,7 +5,6 @@ Interrupted at any moment, the same recipe goes on where it was. What is measure
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -37,7 +36,7 @@ def optimize(
     Raises what bad input raises (`RecipeError`, `DataError`, `ModelError`, `NotFoundError`), `IntegrityError` for a
     changed artifact, and `RefusedError` while another process works on the same run.
     """
-    began, report = time.monotonic(), on_event or (lambda _: None)
+    report = on_event or (lambda _: None)
     store = Store(home)
     model = locate(recipe, store)
     refuse_other_tasks(recipe, model)
@@ -52,9 +51,9 @@ def optimize(
             laid_out = choose_layout(recipe, workspace, data, model, store.home, report, cut=True)
         with Trainer(laid_out, workspace, data, home=store.home) as trainer:
             baseline = take_baseline(recipe, workspace, data, model, trainer, report)
-            search = look(recipe, workspace, store, baseline, data, trainer, began, report)
+            search = look(recipe, workspace, store, baseline, data, trainer, report)
         measured = measure_all(recipe, workspace, store, rows(recipe, baseline, search), data, report)
-        verdict = prove(recipe, workspace, store, baseline, measured, data, time.monotonic() - began)
+        verdict = prove(recipe, workspace, store, baseline, measured, data)
         write_report(workspace.folder / "report.html", verdict, curves(baseline, search))
         attach_records(store, workspace, verdict)
         workspace.conclude(verdict)
@@ -68,7 +67,6 @@ def look(
     baseline: Baseline,
     data: Prepared,
     trainer: Trainer,
-    began: float,
     report: OnEvent,
 ) -> Search:
     """Shapes: cut and refit, time on the engine, distil the most promising. Nothing where training is not wanted."""
@@ -77,7 +75,7 @@ def look(
     made = cut_candidates(recipe, workspace, baseline, data, report)
     timed = time_candidates(recipe, workspace, baseline, made, store.home, report)
     finalists = choose_finalists(recipe, timed)
-    tokens = extra_tokens(recipe, workspace, baseline, finalists, trainer, began)
+    tokens = extra_tokens(recipe, workspace, baseline, finalists, trainer)
     recovery = recover(workspace, baseline, finalists, trainer, tokens, report)
     if recipe.search.from_scratch:
         scratch = train_from_scratch(workspace, baseline, finalists[0], recovery, trainer, report)

@@ -7,8 +7,8 @@ never happened. Another Trimtab version, other hardware or another recipe is ano
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,13 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from trimtab.spec.errors import RefusedError
+from trimtab.spec.errors import IntegrityError, RefusedError
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.ids import digest
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.verdict import Verdict
 from trimtab.spec.version import __version__
+from trimtab.store.durable import replace_bytes
 
 Result = TypeVar("Result")
 
@@ -72,7 +73,11 @@ class Workspace:
         if not anywhere:
             claims["machine"] = digest(this_machine().kind)
         self._claim(claims)
-        (self.folder / "recipe.json").write_text(recipe.model_dump_json(indent=2), encoding="utf-8")
+        self._write_once("recipe.json", recipe.model_dump_json(indent=2))
+        # Of earlier starts, up to the last step that each finished: the budget does not begin anew on resuming.
+        spent = self.folder / "spent.json"
+        self._spent = self._read("spent", spent, float) if spent.exists() else 0.0
+        self._opened = time.monotonic()
 
     def _claim(self, claims: Mapping[str, str]) -> None:
         for name, claim in claims.items():
@@ -85,7 +90,11 @@ class Workspace:
                     remedy="Give an --output of its own, or none.",
                 )
         for name, claim in claims.items():
-            (self.folder / name).write_text(claim, encoding="utf-8")
+            self._write_once(name, claim)
+
+    def _write_once(self, name: str, text: str) -> None:
+        if not (self.folder / name).exists():
+            replace_bytes(self.folder / name, text.encode())
 
     def __enter__(self) -> Self:
         return self
@@ -96,10 +105,15 @@ class Workspace:
         self._lock.close()
 
     @property
+    def seconds(self) -> float:
+        """How long the run has worked, over all its starts."""
+        return self._spent + time.monotonic() - self._opened
+
+    @property
     def verdict(self) -> Verdict | None:
         """What the run came to, if it has ended."""
         path = self.folder / "verdict.json"
-        return Verdict.load(path) if path.exists() else None
+        return self._read("verdict", path, Verdict) if path.exists() else None
 
     def conclude(self, verdict: Verdict) -> None:
         """Write the verdict, which ends the run, and free what only a resumption would need."""
@@ -111,11 +125,20 @@ class Workspace:
         """The result of a step: read if it was done before, made and kept otherwise."""
         path = self.folder / "results" / f"{name}.json"
         if path.exists():
-            return msgspec.json.decode(path.read_bytes(), type=kind)
+            return self._read(name, path, kind)
         result = make()
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_bytes(path, msgspec.json.format(msgspec.json.encode(result), indent=2))
+        replace_bytes(self.folder / "spent.json", msgspec.json.encode(round(self.seconds, 3)))
         return result
+
+    def _read(self, name: str, path: Path, kind: type[Result]) -> Result:
+        """Raises `IntegrityError` for a result that was changed or damaged."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self._lock.close()
+            raise IntegrityError(
+                f"the result of the step {name!r} cannot be read: {error}.",
+                where=str(path),
+                remedy="Delete this file to have the step done again, or the whole folder to begin anew.",
+            ) from error

@@ -34,6 +34,14 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     degenerate: float
     tokens: int
 
+    def figures(self) -> dict[str, Estimate]:
+        """What was estimated of the build, by name."""
+        return {
+            name: value
+            for name in self.__struct_fields__
+            if isinstance(value := getattr(self, name), Estimate) and name != "perplexity_ratio"
+        }
+
 
 class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One service under one concurrency. Seconds; rates count output tokens."""

@@ -79,15 +79,6 @@ class Training(Part):
         return self
 
 
-class ExactMatch(Part):
-    """A golden set: a prompt and its answer per line."""
-
-    jsonl: str
-    prompt: str
-    answer: str
-    metric: Literal["exact_match"]
-
-
 class QualityGate(Part):
     """What must be kept. The bad end of the 95 % interval decides, against the better of baseline and control."""
 
@@ -117,11 +108,12 @@ class Traffic(Part):
 class Search(Part):
     """How wide to look. `distill_tokens: 0` is the tier without training: bits and serving configuration only.
 
-    `speedup` is what shapes are chosen for (default: the service level's, else 2); it is an aim, not a limit.
+    `speedup` is what shapes are chosen for (default: the service level's, else 2); it is an aim, not a limit. The
+    engine that candidates are measured on is OpenVINO.
     """
 
     methods: Literal["auto"] | list[Literal["depth", "width", "kv_groups", "int8", "int4"]] = "auto"
-    engines: Literal["auto"] | list[Literal["openvino", "transformers"]] = "auto"
+    engines: Literal["auto"] | list[Literal["openvino"]] = "auto"
     distill_tokens: Count | Literal["auto"] = Field(default="auto", union_mode="left_to_right")
     finalists: int = Field(default=1, ge=1, le=16)
     speedup: float | None = Field(default=None, gt=1, le=100)

@@ -1,4 +1,4 @@
-"""`verdict.json`: what `optimize` returns. Ratios are winner ÷ baseline; each has its 95 % interval beside it."""
+"""`verdict.json`: what `optimize` returns. Ratios are winner ÷ baseline, each with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Literal
 import msgspec
 
 from trimtab.spec.hardware import Hardware
-from trimtab.spec.measures import Quality, Speed
+from trimtab.spec.measures import Estimate, Quality, Speed
 from trimtab.spec.serving import ServingConfiguration
+from trimtab.spec.tasks import Task
 
 Interval = tuple[float, float]
 
@@ -36,25 +37,34 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     pareto: bool = False
 
 
+class WinnerQuality(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The figure `metric` that was gated: `ratio` is to the baseline, `ratio_to_control` to the better of baseline
+    and control. `metrics` holds what was measured of the winner itself, by name.
+    """
+
+    metric: str
+    ratio: Estimate
+    ratio_to_control: Estimate
+    metrics: dict[str, Estimate]
+
+
 class Winner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was published, against the baseline. `perplexity_ratio_control` is to the better of baseline and control."""
+    """What was published, against the baseline. Speed-ups are of units (tokens) a second, by concurrency."""
 
     name: str
     version: int
     candidate: str
-    speedup_c1: float
-    speedup_c1_interval: Interval
-    speedup_c16: float
-    speedup_c16_interval: Interval
-    speedup_c16_over_int8: float
-    speedup_c16_over_int8_interval: Interval
-    perplexity_ratio: float
-    perplexity_ratio_interval: Interval
-    perplexity_ratio_control: float
-    perplexity_ratio_control_interval: Interval
-    top1_agreement: float
-    top1_agreement_interval: Interval
+    task: Task
+    speedup: dict[int, Estimate]
+    speedup_over_int8: dict[int, Estimate]
+    quality: WinnerQuality
     weights_bytes_ratio: float
+    memory_ratio: float
+
+    @property
+    def concurrency(self) -> int:
+        """The traffic's: the largest that was measured."""
+        return max(self.speedup)
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,6 +86,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     created: str
     seconds: float
     run: str = ""
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether the winner's whole speed-up under load lies above what the baseline's service showed against itself.
+
+        Without an A/A gate, above 1.
+        """
+        if self.winner is None:
+            return False
+        most = self.noise[1] if self.noise else 1.0
+        return self.winner.speedup[self.winner.concurrency].low > max(1.0, most)
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""

@@ -11,8 +11,9 @@ from markupsafe import Markup
 
 from trimtab.optimization.report import figures, plots
 from trimtab.optimization.report.rows import Row, rows, subtitle
+from trimtab.spec.measures import Estimate
 from trimtab.spec.units import format_bytes, format_duration
-from trimtab.spec.verdict import Candidate, Interval, Verdict
+from trimtab.spec.verdict import Candidate, Verdict
 
 
 class Tile(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,45 +29,35 @@ def _tiles(verdict: Verdict) -> list[Tile]:
     if winner is None:
         return []
 
-    def ratio(label: str, value: float, interval: Interval) -> Tile:
-        return Tile(label=label, value=figures.times(value), beside=figures.times_span(interval))
+    def ratio(label: str, found: Estimate) -> Tile:
+        interval = figures.times_span((found.low, found.high))
+        return Tile(label=label, value=figures.times(found.value), beside=interval)
 
-    low, high = winner.top1_agreement_interval
-    tiles = [
-        ratio("tokens/s at 16 concurrent", winner.speedup_c16, winner.speedup_c16_interval),
-        ratio("tokens/s, one at a time", winner.speedup_c1, winner.speedup_c1_interval),
-        ratio(
-            "tokens/s at 16, over int8 alone",
-            winner.speedup_c16_over_int8,
-            winner.speedup_c16_over_int8_interval,
-        ),
+    loaded, quality = winner.concurrency, winner.quality
+    tiles = [ratio(f"tokens/s at {loaded} concurrent", winner.speedup[loaded])]
+    tiles += [ratio("tokens/s, one at a time", winner.speedup[1])] if loaded > 1 else []
+    tiles += [
+        ratio(f"tokens/s at {loaded}, over int8 alone", winner.speedup_over_int8[loaded]),
         Tile(
             label="weight bytes",
             value=figures.times(winner.weights_bytes_ratio),
             beside="counted on the builds",
         ),
-        ratio("perplexity, over baseline", winner.perplexity_ratio, winner.perplexity_ratio_interval),
-        ratio(
-            "perplexity, over the better of baseline and control",
-            winner.perplexity_ratio_control,
-            winner.perplexity_ratio_control_interval,
-        ),
-        Tile(
-            label="same top choice as the baseline",
-            value=figures.percent(winner.top1_agreement),
-            beside=figures.percent_span(low, high),
-        ),
+        ratio(f"{quality.metric}, over baseline", quality.ratio),
+        ratio(f"{quality.metric}, over the better of baseline and control", quality.ratio_to_control),
     ]
-    ours, theirs = _find(verdict, winner.candidate).speed, verdict.baseline.speed
-    if ours is not None and theirs is not None and theirs.memory_bytes:
-        beside = f"{format_bytes(ours.memory_bytes)} for {format_bytes(theirs.memory_bytes)}"
+    if agreement := quality.metrics.get("top1_agreement"):
         tiles.append(
             Tile(
-                label="memory under load",
-                value=figures.times(ours.memory_bytes / theirs.memory_bytes),
-                beside=beside,
+                label="same top choice as the baseline",
+                value=figures.percent(agreement.value),
+                beside=figures.percent_span(agreement.low, agreement.high),
             )
         )
+    ours, theirs = _find(verdict, winner.candidate).speed, verdict.baseline.speed
+    if ours is not None and theirs is not None:
+        beside = f"{format_bytes(ours.memory_bytes)} for {format_bytes(theirs.memory_bytes)}"
+        tiles.append(Tile(label="memory under load", value=figures.times(winner.memory_ratio), beside=beside))
     return tiles
 
 
@@ -81,13 +72,18 @@ def _headline(verdict: Verdict, baseline: str) -> tuple[str, str]:
             "No candidate holds every limit",
             "Nothing was published. The reasons, and what would be feasible:",
         )
-    speed = f"{figures.times(winner.speedup_c16)} the tokens per second"
-    title = f"{winner.name}@{winner.version} serves {speed} of the {baseline}"
+    published, speedup = f"{winner.name}@{winner.version}", winner.speedup[winner.concurrency]
+    if verdict.is_faster:
+        title = f"{published} serves {figures.times(speedup.value)} the tokens per second of the {baseline}"
+    else:
+        title = f"{published} replaces the {baseline}, and is not proven faster"
     text = (
-        "At 16 concurrent requests on the same cores "
-        f"(95 % interval {figures.times_span(winner.speedup_c16_interval)}), "
-        f"with {winner.perplexity_ratio:.3f} times its perplexity and "
-        f"{figures.percent(winner.weights_bytes_ratio)} of its weight bytes."
+        f"At {winner.concurrency} concurrent request{'s' if winner.concurrency > 1 else ''} on the same cores "
+        f"{figures.times(speedup.value)} its tokens per second "
+        f"(95 % interval {figures.times_span((speedup.low, speedup.high))}), "
+        f"with {winner.quality.ratio.value:.3f} times its {winner.quality.metric}, "
+        f"{figures.percent(winner.weights_bytes_ratio)} of its weight bytes and "
+        f"{figures.percent(winner.memory_ratio)} of its memory."
     )
     return title, text
 
@@ -100,11 +96,9 @@ def _noise(verdict: Verdict) -> str:
     found = f"The baseline's service against itself gave a ratio between {low:.3f} and {high:.3f} (A/A gate)."
     if verdict.winner is None:
         return found
-    claimed = verdict.winner.speedup_c16_interval
-    clear = claimed[0] > high or claimed[1] < low
     ending = (
-        "The speed-up's whole interval lies outside it."
-        if clear
+        "The speed-up's whole interval lies above it."
+        if verdict.is_faster
         else "The speed-up does not stand clear of it."
     )
     return f"{found} {ending}"

@@ -14,8 +14,6 @@ Step = Literal[
 ]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 STEPS: tuple[Step, ...] = get_args(Step)
-SHAPE_STEPS: tuple[Step, ...] = ("depth", "width", "kv_groups")
-FORMAT_STEPS: tuple[Step, ...] = ("bf16", "int8", "int4")
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
