@@ -177,4 +177,6 @@ def test_killed_at_any_moment_the_next_run_goes_on(tmp_path: Path, seconds: floa
         _trimtab(home, "models", "ls", "--json")
     verdict = json.loads(_trimtab(home, "optimize", str(recipe), "--json").stdout)
     assert verdict["feasible"]
-    assert len(json.loads(_trimtab(home, "models", "ls", "--json").stdout)) >= 1
+    listed = json.loads(_trimtab(home, "models", "ls", "--json").stdout)
+    published = {(row["name"], row["version"]) for row in listed["versions"]}
+    assert (verdict["name"], verdict["winner"]["version"]) in published

@@ -1,5 +1,3 @@
-import torch
-
 from trimtab.parallel.ranks import Ranks
 from trimtab.training import precision
 
@@ -10,10 +8,6 @@ def test_what_is_asked_for_is_taken_and_auto_is_what_is_clearly_faster(monkeypat
     for gain, wanted in ((0.1, "float32"), (1.1, "float32"), (2.0, "bf16")):
         monkeypatch.setattr(precision, "_gain", lambda _, gain=gain: gain)
         assert precision.choose_precision("auto", Ranks()) == wanted
-
-
-def test_times_are_times():
-    assert 0 < precision._seconds(torch.float32, torch.device("cpu")) < 1
 
 
 def test_bf16_trains(make_job, here):
