@@ -199,3 +199,15 @@ def test_cancel_frees_the_place_for_who_waits(engine, artifacts, build_of, start
     gateway.drain()
     assert gateway.process.wait(10) == 0
     assert gateway.words() == ""
+
+
+@pytest.mark.parametrize("engine", ["openvino", "transformers"])
+def test_unseeded_answers_do_not_repeat_after_a_restart(engine, serve):
+    answers = []
+    for _ in range(2):
+        gateway = serve("gpt2", engine)
+        for id_ in (1, 2):
+            gateway.generate(id_, [10, 11, 12], max_tokens=24, temperature=1.0, ignore_eos=True)
+        found = gateway.answers(1, 2)
+        answers += [tuple(found[id_][0]) for id_ in (1, 2)]
+    assert len(set(answers)) == 4

@@ -108,6 +108,18 @@ def test_seed_matters_only_when_drawing():
     assert answers[2] != answers[3]
 
 
+def test_without_a_seed_answers_differ_also_after_a_restart_and_between_choices():
+    answers = []
+    for _ in range(2):
+        clock = Clock()
+        engine = engine_at(clock)
+        for id_ in (1, 2):
+            submit(engine, id_, [1, 2, 3], max_tokens=24, temperature=1.0)
+        said = play(engine, clock)
+        answers += [tuple(event.tokens for _, event in said if event.id == id_) for id_ in (1, 2)]
+    assert len(set(answers)) == 4
+
+
 def test_steps_missed_in_a_stall_are_not_made_up_for():
     clock = Clock()
     engine = engine_at(clock, step_seconds=0.01)

@@ -6,6 +6,7 @@ take and `EngineError` when they themselves are broken; they know nothing of soc
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -116,3 +117,12 @@ def room_for(message: Submit, tokens: Tokens, capabilities: Capabilities) -> int
     if message.sampling is None:
         raise UsageError("a request to generate needs sampling settings.", where="sampling")
     return min(message.sampling.max_tokens, capabilities.context_length - len(tokens))
+
+
+def seed_of(message: Submit) -> int:
+    """The asked-for seed; without one, a number from the operating system.
+
+    Anything else (a counter, a library's default) would give the same "random" answers after every start.
+    """
+    chosen = message.sampling.seed if message.sampling is not None else None
+    return secrets.randbits(63) if chosen is None else chosen % 2**63

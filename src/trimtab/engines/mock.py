@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from trimtab.engines.base import EngineStatus, Score, Tokens, check_request, room_for
+from trimtab.engines.base import EngineStatus, Score, Tokens, check_request, room_for, seed_of
 from trimtab.engines.scoring import score_pieces
 from trimtab.spec.ids import digest
 from trimtab.spec.serving import MockSettings, ServingConfiguration
@@ -39,7 +39,7 @@ class _Running:
         if message.sampling is not None:
             self.logprobs = message.sampling.logprobs
             if message.sampling.temperature > 0:
-                self.seed = prompt_seed(tokens, message.sampling.seed or 0)
+                self.seed = prompt_seed(tokens, seed_of(message))
 
 
 def prompt_seed(tokens: Tokens, seed: int) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from trimtab.engines.base import GREEDY_BELOW, EngineStatus, Score, Tokens, check_request, room_for
+from trimtab.engines.base import GREEDY_BELOW, EngineStatus, Score, Tokens, check_request, room_for, seed_of
 from trimtab.engines.openvino.runtime import cache_blocks, properties
 from trimtab.engines.openvino.scorer import Chunks, compile_plainly
 from trimtab.engines.quiet import without_telemetry
@@ -183,7 +183,7 @@ class OpenvinoEngine:
         config.do_sample = sampling.temperature >= GREEDY_BELOW
         if config.do_sample:
             config.temperature, config.top_p = sampling.temperature, sampling.top_p
-            config.top_k, config.rng_seed = _ALL_TOKENS, _seed(message)
+            config.top_k, config.rng_seed = _ALL_TOKENS, seed_of(message)
         return config
 
     def _set_ends(self, config: openvino_genai.GenerationConfig, *, ignore: bool) -> None:
@@ -205,12 +205,6 @@ class OpenvinoEngine:
         self._pipeline.add_request(0, ov.Tensor(np.zeros((1, length), np.int64)), config)
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
-
-
-def _seed(message: Submit) -> int:
-    """The asked-for seed; without one, the request's id, so that equal prompts get different answers."""
-    chosen = message.sampling.seed if message.sampling is not None else None
-    return (message.id if chosen is None else chosen) % 2**63
 
 
 def _load(build: Path, serving: ServingConfiguration, chosen: dict[str, object]) -> Any:

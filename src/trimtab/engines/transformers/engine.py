@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trimtab.engines.base import EngineStatus, Score, Tokens, check_request, room_for
+from trimtab.engines.base import EngineStatus, Score, Tokens, check_request, room_for, seed_of
 from trimtab.engines.scoring import piece_rows, score_pieces
 from trimtab.engines.transformers.drawing import draw
 from trimtab.engines.transformers.model import load_model
@@ -33,8 +33,7 @@ class _Stream:
         self.tokens: list[int] = tokens.tolist()
         self.end = len(self.tokens) + limit
         self.stored, self.row = 0, -1
-        seed = message.id if sampling.seed is None else sampling.seed
-        self.generator = torch.Generator().manual_seed(seed % 2**63)
+        self.generator = torch.Generator().manual_seed(seed_of(message))
 
     @property
     def new(self) -> int:
