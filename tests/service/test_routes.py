@@ -79,7 +79,15 @@ def test_every_field_of_a_request_is_bounded():
             yield from unbounded(inner, f"{path}.{name}")
 
     schemas = document["components"]["schemas"]
-    names = ["CompletionRequest", "ChatRequest", "ChatMessage", "Part", "StreamOptions", "ResponseFormat"]
+    names = [
+        "CompletionRequest",
+        "ChatRequest",
+        "ChatMessage",
+        "Part",
+        "StreamOptions",
+        "ToolCall",
+        "ToolFunction",
+    ]
     assert [place for name in names for place in unbounded(schemas[name], name)] == []
 
 

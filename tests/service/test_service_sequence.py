@@ -9,6 +9,7 @@ from trimtab.service.orders import Order, Prompt
 from trimtab.service.sequence import Sequence
 from trimtab.spec.wire import Event, Sampling
 from trimtab.text.detokenizer import detokenizer
+from trimtab.text.stops import StopStrings
 from trimtab.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.of_bytes()
@@ -30,7 +31,15 @@ class Owner:
 
 def made(stops=()):
     owner = Owner()
-    return owner, Sequence(owner, 0, Prompt(ids=[1]), detokenizer(TOKENIZER, frozenset()), stops, 10)
+    return owner, Sequence(
+        owner,
+        0,
+        Prompt(ids=[1]),
+        detokenizer(TOKENIZER, frozenset()),
+        StopStrings(stops) if stops else None,
+        {},
+        10,
+    )
 
 
 def feed(sequence, tokens, cuts, *, take_between):

@@ -148,7 +148,14 @@ class Exchange:
 
     async def open_stream(self) -> Callable[[bytes], Awaitable[None]]:
         """Answer 200 with server-sent events; returns what writes a piece of the stream."""
-        await self._start(200, _STREAM)
+        return await self._open(_STREAM)
+
+    async def open_body(self) -> Callable[[bytes], Awaitable[None]]:
+        """Answer 200 with JSON whose length is not known yet; returns what writes a piece of it."""
+        return await self._open([_JSON])
+
+    async def _open(self, headers: Headers) -> Callable[[bytes], Awaitable[None]]:
+        await self._start(200, headers)
         send = self._send
 
         def write(data: bytes) -> Awaitable[None]:

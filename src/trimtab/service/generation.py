@@ -1,5 +1,6 @@
 """All sequences of one request: sent to workers, gathered, and stopped when nobody wants them any more.
 
+A request with many sequences has a bounded number of them under way: each that ends makes room for the next.
 Knows nothing of HTTP. Whoever serves the request awaits `news` (streaming) or `done`, which raise what went
 wrong.
 """
@@ -7,14 +8,16 @@ wrong.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
-from trimtab.service.errors import ClientGoneError
+from trimtab.service.errors import ClientGoneError, DeadlineError
 from trimtab.service.model import Model, Scores
 from trimtab.service.orders import Order
 from trimtab.service.sequence import Sequence
 from trimtab.spec.errors import TrimtabError
 from trimtab.text.detokenizer import Detokenizer, detokenizer
+from trimtab.text.stops import StopStrings
 
 
 class _NoText:
@@ -41,15 +44,25 @@ class Generation:
         self._streams = order.stream
         # Writes the news of these sequences, or returns False: then `news` gives them.
         self.deliver: Callable[[list[Sequence]], bool] | None = None
+        stops = StopStrings(order.stops) if order.stops else None
         pairs = [(prompt, choice) for prompt in order.prompts for choice in range(order.choices)]
         self.sequences = [
             Sequence(
-                self, index, prompt, self._text(), order.stops, len(prompt.ids) + order.sampling.max_tokens
+                self,
+                index,
+                prompt,
+                self.text(),
+                stops,
+                model.markup,
+                len(prompt.ids) + order.sampling.max_tokens,
             )
             for index, (prompt, _) in enumerate(pairs)
         ]
+        self._waiting: deque[Sequence] = deque()
+        self._expires = None if order.deadline is None else self._loop.time() + order.deadline
 
-    def _text(self) -> Detokenizer:
+    def text(self) -> Detokenizer:
+        """What turns the ids of one answer into text."""
         tokenizer = self._model.tokenizer
         return _NoText() if tokenizer is None else detokenizer(tokenizer, self._model.hidden_ids)
 
@@ -72,11 +85,28 @@ class Generation:
                 sequence.end("length")
             return
         self._open = len(self.sequences)
-        self._model.submit(self.sequences, self.order)
+        at_once = self._model.at_once(self._open)
+        self._waiting.extend(self.sequences[at_once:])
+        self._model.submit(self.sequences[:at_once], self.order)
+
+    def _send_next(self, before: Sequence) -> None:
+        """The next one takes the place of the one that ended, which nobody else was given meanwhile."""
+        sequence, deadline = self._waiting.popleft(), None
+        if self._expires is not None:
+            deadline = self._expires - self._loop.time()
+            if deadline <= 0:
+                self.fail(DeadlineError("The request was not finished before its deadline."))
+                return
+        try:
+            self._model.submit_after(before, sequence, self.order, deadline)
+        except TrimtabError as error:
+            self.fail(error)
 
     def notify(self, sequence: Sequence) -> None:
         if sequence.finish is not None:
             self._open -= 1
+            if self._waiting:
+                self._send_next(sequence)
         if self._streams:
             if not sequence.fresh:
                 sequence.fresh = True
@@ -118,11 +148,17 @@ class Generation:
         self.fail(ClientGoneError())
 
     def close(self) -> None:
+        self._waiting.clear()
         if self._open:
             self._open = 0
             for sequence in self.sequences:
                 if sequence.finish is None:
                     self._model.cancel(sequence)
+
+    def check(self) -> None:
+        """Raises what went wrong meanwhile, the client's leaving too."""
+        if self._failure is not None:
+            raise self._failure
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -134,8 +170,7 @@ class Generation:
         if not self._fresh and self._open and self._failure is None:
             self._waiter = self._loop.create_future()
             await self._waiter
-        if self._failure is not None:
-            raise self._failure
+        self.check()
         fresh, self._fresh = self._fresh, []
         for sequence in fresh:
             sequence.fresh = False
@@ -158,5 +193,4 @@ class Generation:
         while self._open and self._failure is None:
             self._waiter = self._loop.create_future()
             await self._waiter
-        if self._failure is not None:
-            raise self._failure
+        self.check()

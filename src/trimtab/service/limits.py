@@ -15,12 +15,15 @@ IDLE_SECONDS = 15
 STALLED_READER_SECONDS = 30.0
 MAX_CONNECTIONS = 1024
 
-MAX_PROMPTS = 64
+# The answers that one request may ask for, and how many of them are under way at once.
 MAX_CHOICES = 8
-MAX_SEQUENCES = 64
+MAX_SEQUENCES = 2048
+MAX_AT_ONCE = 64
 MAX_PROMPT_TOKENS = 2**18
-MAX_MESSAGES = 256
-MAX_CONTENT_PARTS = 64
+# More than a body can hold: its own bound is the one that is met.
+MAX_MESSAGES = 2**16
+MAX_CONTENT_PARTS = 2**16
+MAX_TOOL_CALLS = 256
 MAX_STOPS = 8
 MAX_STOP_LENGTH = 256
 MAX_LOGPROBS = 5
@@ -28,8 +31,10 @@ MAX_TOP_LOGPROBS = 20
 MAX_WORD = 256
 MAX_TOKENS = 2**20
 
-# Texts longer than this many characters are tokenized in a thread: the loop must not stand still.
+# Texts longer than this many characters are tokenized in a thread: the loop must not stand still. Each text costs
+# as much as this many characters beside its own.
 LONG_TEXT = 4096
+TEXT_OVERHEAD = 16
 
 DEFAULT_COMPLETION_TOKENS = 16
 # How long a worker may show neither progress nor CPU time before it counts as dead.
@@ -39,3 +44,7 @@ LOAD_DEAD_SECONDS = 120.0
 # At the end: for running answers, then for a worker to leave.
 DRAIN_SECONDS = 600.0
 WORKER_DRAIN_SECONDS = 10.0
+
+# What the answers of one request may come to: tokens in all, and log-probabilities that are told of.
+MAX_ANSWER_TOKENS = 2**21
+MAX_TOLD = 2**20

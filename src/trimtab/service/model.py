@@ -22,7 +22,9 @@ from trimtab.service.sequence import Sequence
 from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.spec.wire import Capabilities, Event, Scored, Submit
+from trimtab.text.detokenizer import detokenizer
 from trimtab.text.templates import ChatTemplate
+from trimtab.text.token_names import TokenNames
 from trimtab.text.tokenizer import Tokenizer
 
 _SEED_MASK = 2**63 - 1
@@ -79,7 +81,7 @@ class Model:
     ) -> None:
         self.name, self.serving, self.replicas = name, serving, replicas
         self.tokenizer, self.template = tokenizer, template
-        self.hidden_ids = tokenizer.special_ids | set(tokenizer.eos_ids) if tokenizer else frozenset()
+        self._hide(tokenizer.special_ids | set(tokenizer.eos_ids) if tokenizer else frozenset())
         self.capabilities: Capabilities | None = None
         self.created = int(time.time())
         self.abandoned = 0
@@ -91,9 +93,16 @@ class Model:
         first, *others = self.replicas
         hello = await first.start()
         self.capabilities = hello.capabilities
-        self.hidden_ids = self.hidden_ids | frozenset(hello.capabilities.eos_token_ids)
+        self._hide(self.hidden_ids | frozenset(hello.capabilities.eos_token_ids))
         if others:
             await asyncio.gather(*(replica.start() for replica in others))
+
+    def _hide(self, ids: frozenset[int]) -> None:
+        """These add no text to an answer; stop strings and reports know them by their markup."""
+        written = {} if self.tokenizer is None else {token: self.tokenizer.written(token) for token in ids}
+        self.hidden_ids = ids
+        self.markup = {token: text for token, text in written.items() if text}
+        self.names = TokenNames(self.tokenizer, self.markup)
 
     async def close(self, *, drain_seconds: float) -> None:
         await asyncio.gather(*(replica.close(drain_seconds=drain_seconds) for replica in self.replicas))
@@ -128,16 +137,41 @@ class Model:
                 where="prompt",
                 remedy="Send token ids as the prompt.",
             )
-        if sum(map(len, texts)) <= limits.LONG_TEXT:
+        if sum(map(len, texts)) + len(texts) * limits.TEXT_OVERHEAD <= limits.LONG_TEXT:
             return [tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
         return await asyncio.get_running_loop().run_in_executor(
             None, lambda: tokenizer.encode_many(texts, add_special_tokens=add_special_tokens)
         )
 
+    def read(self, prompt: Prompt, *, starts: bool) -> Prompt:
+        """With its text, and where its tokens begin in it if that is asked for. May take long."""
+        tokenizer = self.tokenizer
+        if tokenizer is None:
+            return Prompt(ids=prompt.ids, starts=[0] * len(prompt.ids))
+        if prompt.text:
+            return Prompt(
+                ids=prompt.ids, text=prompt.text, starts=tokenizer.starts(prompt.text) if starts else []
+            )
+        if not starts:
+            return Prompt(ids=prompt.ids, text=tokenizer.decode(prompt.ids))
+        ends, made, pieces = [0], detokenizer(tokenizer, self.hidden_ids), []
+        for token in prompt.ids:
+            pieces.append(made.push([token]))
+            ends.append(ends[-1] + len(pieces[-1]))
+        return Prompt(ids=prompt.ids, text="".join([*pieces, made.finish()]), starts=ends[:-1])
+
+    @property
+    def _places(self) -> int:
+        return (self.serving.max_batch + self.serving.max_queue) * len(self.connections)
+
+    def at_once(self, count: int) -> int:
+        """How many of a request's `count` sequences may be under way together, so that others get in between."""
+        return min(count, limits.MAX_AT_ONCE, max(1, self._places // 2))
+
     def admit(self, count: int) -> None:
-        """Raises `OverloadedError` unless `count` more sequences may be sent."""
+        """Raises `OverloadedError` unless a request for `count` more sequences may begin."""
         self.loaded()
-        places = (self.serving.max_batch + self.serving.max_queue) * len(self.connections)
+        count, places = self.at_once(count), self._places
         unfinished = self.unfinished
         if unfinished + count > places:
             at_once = self.serving.max_batch * len(self.connections)
@@ -149,21 +183,27 @@ class Model:
             )
 
     def submit(self, sequences: list[Sequence], order: Order) -> None:
-        """Send all of a request's sequences. Raises `OverloadedError` before any is sent."""
+        """Send the first of a request's sequences. Raises `OverloadedError` before any is sent."""
         self.admit(len(sequences))
         for sequence in sequences:
-            sampling = order.sampling
-            choice = sequence.index % order.choices
-            if sampling.seed is not None and choice:
-                sampling = msgspec.structs.replace(sampling, seed=(sampling.seed + choice) & _SEED_MASK)
-            sequence.id = next(self._ids)
-            connection = self._least_busy()
-            sequence.connection = connection
-            connection.submit(
-                Submit(id=sequence.id, kind="generate", sampling=sampling, deadline=order.deadline),
-                sequence.packed_prompt(),
-                sequence,
-            )
+            self._send(self._least_busy(), sequence, order, order.deadline)
+
+    def submit_after(self, ended: Sequence, sequence: Sequence, order: Order, deadline: float | None) -> None:
+        """Send one more to where one ended just now. Raises `EngineError` if that worker is gone."""
+        self._send(ended.connection or self._least_busy(), sequence, order, deadline)
+
+    def _send(self, connection: Connection, sequence: Sequence, order: Order, deadline: float | None) -> None:
+        sampling = order.sampling
+        choice = sequence.index % order.choices
+        if sampling.seed is not None and choice:
+            sampling = msgspec.structs.replace(sampling, seed=(sampling.seed + choice) & _SEED_MASK)
+        sequence.id = next(self._ids)
+        sequence.connection = connection
+        connection.submit(
+            Submit(id=sequence.id, kind="generate", sampling=sampling, deadline=deadline),
+            sequence.packed_prompt(),
+            sequence,
+        )
 
     async def score(self, prompt: Prompt, generated: list[int], top: int) -> Scores:
         """Log-probabilities of a prompt and what was generated after it. Raises `UsageError` where the engine

@@ -2,12 +2,16 @@
 
 A stream's events are put together from byte templates, because this is done for every token. The first news
 is awaited before the head of an answer is sent, so that a fault before it still gets its proper status.
+
+A whole answer is made in pieces of a few hundred tokens. Between them others get their turn, and what would take
+much memory is sent as it is made.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import msgspec
@@ -25,10 +29,14 @@ from trimtab.spec.wire import Finish
 
 DONE = b"data: [DONE]\n\n"
 to_json = msgspec.json.Encoder().encode
+# Tokens whose log-probabilities are written at once.
+ROWS = 128
+# How long the making of an answer may hold the loop, and how much of it is kept before it is sent.
+_TURN_SECONDS, _KEPT_BYTES = 0.002, 2**18
 
 
 class Answer:
-    """One answer. A dialect says how a choice looks, whole (`choice`) and in a stream."""
+    """One answer. A dialect says how a choice looks, whole (`choice_pieces`) and in a stream."""
 
     object_whole: ClassVar[str]
     object_stream: ClassVar[str]
@@ -63,7 +71,8 @@ class Answer:
         """Events before the first text."""
         raise NotImplementedError
 
-    def choice(self, sequence: Sequence, scores: Scores | None) -> dict[str, Any]:
+    def choice_pieces(self, sequence: Sequence, scores: Scores | None) -> Iterator[bytes]:
+        """JSON of a choice, but for its last brace: a little at a time, because much of it takes long."""
         raise NotImplementedError
 
     def detailed_delta(self, sequence: Sequence, text: str, told: list[Told] | None) -> dict[str, Any]:
@@ -80,23 +89,24 @@ class Answer:
 
     def _detailed_piece(self, sequence: Sequence, text: str) -> bytes:
         start, self._told[sequence.index] = self._told[sequence.index], len(sequence.tokens)
-        told = None if self.order.alternatives is None else self.told(sequence, start)
+        told = None if self.order.alternatives is None else self.told(sequence, start, len(sequence.tokens))
         choice = self.detailed_delta(sequence, text, told)
         if self.order.return_token_ids:
             choice["token_ids"] = sequence.tokens[start:]
         return self.event({"choices": [choice]})
 
     def event(self, body: dict[str, Any]) -> bytes:
-        return b"data: " + to_json({**self._head, **body}) + b"\n\n"
+        usage = {"usage": None} if self.order.include_usage else {}
+        return b"data: " + to_json({**self._head, **usage, **body}) + b"\n\n"
 
-    def told(self, sequence: Sequence, start: int = 0, scores: Scores | None = None) -> list[Told]:
-        """The generated tokens from `start` on, with their log-probabilities and alternatives.
+    def told(self, sequence: Sequence, start: int, stop: int, scores: Scores | None = None) -> list[Told]:
+        """The generated tokens from `start` to `stop`, with their log-probabilities and alternatives.
 
         Where there are scores, both come from them, so that they agree to the last digit.
         """
         wanted, prompt = self.order.alternatives, len(sequence.prompt.ids)
         found = []
-        for place in range(start, len(sequence.tokens)):
+        for place in range(start, stop):
             token = sequence.tokens[place]
             logprob = sequence.logprobs[place] if place < len(sequence.logprobs) else None
             alternatives = None
@@ -112,14 +122,21 @@ class Answer:
         prompt, generated = self.generation.prompt_tokens, self.generation.generated_tokens
         return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
 
-    def whole(self, scores: list[Scores | None]) -> bytes:
-        choices = []
+    def whole(self, scores: list[Scores | None]) -> Iterator[bytes]:
+        yield to_json(self._head)[:-1] + b',"choices":['
         for sequence, found in zip(self.generation.sequences, scores, strict=True):
-            choice = self.choice(sequence, found)
+            if sequence.index:
+                yield b","
+            yield from self.choice_pieces(sequence, found)
             if self.order.return_token_ids:
-                choice["token_ids"] = sequence.tokens
-            choices.append(choice)
-        return to_json({**self._head, "choices": choices, "usage": self.usage()})
+                yield b',"token_ids":' + to_json(sequence.tokens)
+            yield b"}"
+        yield b'],"usage":' + to_json(self.usage()) + b"}"
+
+    def told_pieces(self, sequence: Sequence, scores: Scores | None) -> Iterator[list[Told]]:
+        """All of the generated tokens, some at a time."""
+        for start in range(0, len(sequence.tokens), ROWS):
+            yield self.told(sequence, start, min(start + ROWS, len(sequence.tokens)), scores)
 
     def closing(self) -> bytes:
         if not self.order.include_usage:
@@ -155,7 +172,28 @@ async def _whole(exchange: Exchange, generation: Generation, answer: Answer) -> 
     if answer.order.needs_scores:
         scores = [await generation.score(sequence) for sequence in generation.sequences]
         exchange.mark("score")
-    await exchange.respond(200, answer.whole(scores))
+    await _write(exchange, generation, answer.whole(scores))
+
+
+async def _write(exchange: Exchange, generation: Generation, pieces: Iterator[bytes]) -> None:
+    """A small answer at once, a large one as it is made; in turns with everybody else."""
+    kept, size, write = [], 0, None
+    turn = time.perf_counter()
+    for piece in pieces:
+        kept.append(piece)
+        size += len(piece)
+        if time.perf_counter() - turn > _TURN_SECONDS:
+            await asyncio.sleep(0)
+            generation.check()
+            turn = time.perf_counter()
+        if size > _KEPT_BYTES:
+            write = write or await exchange.open_body()
+            await write(b"".join(kept))
+            kept, size = [], 0
+    if write is None:
+        await exchange.respond(200, b"".join(kept))
+    else:
+        await exchange.close_stream(b"".join(kept))
 
 
 def _delivery(writer: DirectWriter, piece: Callable[[Sequence], bytes]) -> Callable[[list[Sequence]], bool]:

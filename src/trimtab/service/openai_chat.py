@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from trimtab.service.backend import Backend
 from trimtab.service.exchange import Exchange
 from trimtab.service.model import Scores
-from trimtab.service.openai_answers import Answer, run
+from trimtab.service.openai_answers import Answer, run, to_json
 from trimtab.service.openai_logprobs import Told, chat_logprobs
 from trimtab.service.openai_orders import chat_order
 from trimtab.service.openai_requests import ChatRequest, decode
@@ -30,17 +31,25 @@ class ChatAnswer(Answer):
     def detailed_delta(self, sequence: Sequence, text: str, told: list[Told] | None) -> dict[str, Any]:
         return _delta(sequence.index, {"content": text}, self._logprobs(told), sequence.finish)
 
-    def choice(self, sequence: Sequence, scores: Scores | None) -> dict[str, Any]:
-        told = None if self.order.alternatives is None else self.told(sequence, scores=scores)
-        return {
-            "index": sequence.index,
-            "message": {"role": "assistant", "content": sequence.take(), "refusal": None},
-            "logprobs": self._logprobs(told),
-            "finish_reason": sequence.finish,
-        }
+    def choice_pieces(self, sequence: Sequence, scores: Scores | None) -> Iterator[bytes]:
+        yield b'{"index":%d,"message":{"role":"assistant","content":"' % sequence.index
+        for text in sequence.pieces():
+            yield to_json(text)[1:-1]
+        yield b'","refusal":null},"logprobs":'
+        if self.order.alternatives is None:
+            yield b"null"
+        else:
+            before = b'{"content":['
+            for told in self.told_pieces(sequence, scores):
+                yield before + to_json(chat_logprobs(self.model.names, told))[1:-1]
+                before = b","
+            yield (b'{"content":[' if not sequence.tokens else b"") + b'],"refusal":null}'
+        yield b',"finish_reason":' + to_json(sequence.finish)
 
     def _logprobs(self, told: list[Told] | None) -> dict[str, Any] | None:
-        return None if told is None else chat_logprobs(self.model.tokenizer, told)
+        if told is None:
+            return None
+        return {"content": chat_logprobs(self.model.names, told), "refusal": None}
 
 
 def _delta(

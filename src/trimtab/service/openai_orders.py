@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from trimtab.service import limits
 from trimtab.service.errors import ContextLengthError, UnsupportedError
 from trimtab.service.model import Model
+from trimtab.service.openai_messages import for_template, refuse_left_out
 from trimtab.service.openai_requests import ChatRequest, CompletionRequest
 from trimtab.service.orders import Order, Prompt
 from trimtab.spec.errors import UsageError
@@ -22,10 +25,9 @@ async def completion_order(request: CompletionRequest, model: Model, deadline: f
         raise UnsupportedError(
             "'best_of' other than 'n' is not served.", where="best_of", remedy="Leave 'best_of' out."
         )
-    prompts = await _prompts(request.prompt, choices, model)
     order = Order(
-        prompts=prompts,
-        sampling=_sampling(request, model, prompts, request.max_tokens, limits.DEFAULT_COMPLETION_TOKENS),
+        prompts=await _prompts(request.prompt, choices, model),
+        sampling=_sampling(request),
         choices=choices,
         stops=_stops(request.stop),
         alternatives=request.logprobs,
@@ -35,22 +37,22 @@ async def completion_order(request: CompletionRequest, model: Model, deadline: f
         return_token_ids=bool(request.return_token_ids),
         deadline=deadline,
     )
-    return _servable(order, "logprobs")
+    order = _bounded(order, model, request.max_tokens, limits.DEFAULT_COMPLETION_TOKENS)
+    return await _read_prompts(_servable(order, "logprobs"), model)
 
 
 async def chat_order(request: ChatRequest, model: Model, deadline: float | None) -> Order:
     """`deadline` is in seconds from now."""
-    if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise UsageError("'max_tokens' and 'max_completion_tokens' are the same thing.", where="max_tokens")
     wanted = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    if request.max_tokens not in (None, wanted):
+        raise UsageError("'max_tokens' and 'max_completion_tokens' are the same thing.", where="max_tokens")
     if wanted == 0:
         raise UsageError("'max_tokens' must be at least 1.", where="max_tokens")
-    if request.top_logprobs is not None and not request.logprobs:
+    if request.top_logprobs and not request.logprobs:
         raise UsageError("'top_logprobs' needs 'logprobs': true.", where="top_logprobs")
-    prompts = (await _chat_prompt(request, model),)
     order = Order(
-        prompts=prompts,
-        sampling=_sampling(request, model, prompts, wanted, None),
+        prompts=(await _chat_prompt(request, model),),
+        sampling=_sampling(request),
         choices=request.n or 1,
         stops=_stops(request.stop),
         alternatives=(request.top_logprobs or 0) if request.logprobs else None,
@@ -59,7 +61,7 @@ async def chat_order(request: ChatRequest, model: Model, deadline: float | None)
         return_token_ids=bool(request.return_token_ids),
         deadline=deadline,
     )
-    return _servable(order, "top_logprobs")
+    return _servable(_bounded(order, model, wanted, None), "top_logprobs")
 
 
 async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
@@ -70,11 +72,12 @@ async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
             where="messages",
             remedy="Use /v1/completions, or put a chat_template.jinja into the model's folder.",
         )
-    messages = [message.plain() for message in request.messages]
+    messages = for_template(request.messages)
     text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(messages))
+    refuse_left_out(messages, text)
     # The template writes the special tokens itself.
     (ids,) = await model.encode([text], add_special_tokens=False)
-    return Prompt(ids=ids, text=text)
+    return Prompt(ids=ids)
 
 
 async def _prompts(
@@ -85,11 +88,11 @@ async def _prompts(
         asked = [asked]
     if all(isinstance(each, int) for each in asked):
         return (Prompt(ids=asked),)  # pyrefly: ignore[bad-argument-type]
-    if len(asked) > limits.MAX_PROMPTS or len(asked) * choices > limits.MAX_SEQUENCES:
+    if len(asked) * choices > limits.MAX_SEQUENCES:
         raise UsageError(
             f"{len(asked)} prompts with {choices} choices each are too many at once.",
             where="prompt",
-            remedy=f"Send at most {limits.MAX_PROMPTS}, for {limits.MAX_SEQUENCES} answers in all.",
+            remedy=f"Ask for at most {limits.MAX_SEQUENCES} answers in all.",
         )
     texts = [each for each in asked if isinstance(each, str)]
     if len(texts) == len(asked):
@@ -101,17 +104,39 @@ async def _prompts(
     raise UsageError("'prompt' mixes texts, ids and lists.", where="prompt", remedy="Send one kind.")
 
 
-def _sampling(
-    request: CompletionRequest | ChatRequest,
-    model: Model,
-    prompts: tuple[Prompt, ...],
-    wanted: int | None,
-    default: int | None,
-) -> Sampling:
-    """Checks every prompt and the asked-for length against the context; `default` None = whatever fits."""
+async def _read_prompts(order: Order, model: Model) -> Order:
+    """The order with the text of its prompts, and where their tokens begin in it, as far as it must tell them."""
+    if not order.echo or all(prompt.text and not order.needs_starts for prompt in order.prompts):
+        return order
+
+    def read() -> tuple[Prompt, ...]:
+        return tuple(model.read(prompt, starts=order.needs_starts) for prompt in order.prompts)
+
+    # In a thread, because these may be many.
+    prompts = await asyncio.get_running_loop().run_in_executor(None, read)
+    return msgspec.structs.replace(order, prompts=prompts)
+
+
+def _sampling(request: CompletionRequest | ChatRequest) -> Sampling:
+    """The length is set later, by `_bounded`."""
+    # The smallest nucleus holds the most probable token alone.
+    greedy = request.top_p == 0
+    temperature = 1.0 if request.temperature is None else request.temperature
+    return Sampling(
+        max_tokens=0,
+        temperature=0.0 if greedy else temperature,
+        top_p=1.0 if greedy or request.top_p is None else request.top_p,
+        seed=None if request.seed is None else request.seed & _SEED_MASK,
+        logprobs=request.logprobs is not None and request.logprobs is not False,
+        ignore_eos=bool(request.ignore_eos),
+    )
+
+
+def _bounded(order: Order, model: Model, wanted: int | None, default: int | None) -> Order:
+    """With its length. Checks every prompt and the asked-for length; `default` None = whatever fits."""
     capabilities = model.loaded()
-    longest = max(len(prompt.ids) for prompt in prompts)
-    for prompt in prompts:
+    longest = max(len(prompt.ids) for prompt in order.prompts)
+    for prompt in order.prompts:
         if not prompt.ids:
             raise UsageError("The prompt is empty.", where="prompt", remedy="Send at least one token.")
         if max(prompt.ids) >= capabilities.vocabulary_size:
@@ -129,16 +154,31 @@ def _sampling(
             where="prompt" if room < 1 else "max_tokens",
             remedy="Send a shorter prompt." if room < 1 else f"Ask for at most {room} tokens.",
         )
+    affordable = _affordable(order)
+    if affordable < (1 if wanted is None else wanted):
+        raise UsageError(
+            "All answers together, with the log-probabilities of their tokens and alternatives, are too much.",
+            where="max_tokens" if affordable > 0 else "prompt",
+            remedy=(
+                f"Ask for at most {affordable} tokens an answer" if affordable > 0 else "Send fewer prompts"
+            )
+            + ", for fewer answers, or for fewer alternatives.",
+        )
     if wanted is None:
-        wanted = room if default is None else min(default, room)
-    return Sampling(
-        max_tokens=wanted,
-        temperature=1.0 if request.temperature is None else request.temperature,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        seed=None if request.seed is None else request.seed & _SEED_MASK,
-        logprobs=request.logprobs is not None and request.logprobs is not False,
-        ignore_eos=bool(request.ignore_eos),
-    )
+        wanted = min(room, affordable, room if default is None else default)
+    return msgspec.structs.replace(order, sampling=msgspec.structs.replace(order.sampling, max_tokens=wanted))
+
+
+def _affordable(order: Order) -> int:
+    """How many tokens each answer may have; negative where the prompts alone are too much."""
+    answers = len(order.prompts) * order.choices
+    tokens = limits.MAX_ANSWER_TOKENS // answers
+    if order.alternatives is None:
+        return tokens
+    told = limits.MAX_TOLD // (1 + order.alternatives)
+    if order.echo:
+        told -= sum(len(prompt.ids) for prompt in order.prompts) * order.choices
+    return min(tokens, told // answers)
 
 
 def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
@@ -146,11 +186,18 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
 
 
 def _include_usage(request: CompletionRequest | ChatRequest) -> bool:
-    if request.stream_options is None:
+    options = request.stream_options
+    if options is not None and options.continuous_usage_stats:
+        raise UnsupportedError(
+            "The usage so far is not told while an answer is streamed.",
+            where="stream_options.continuous_usage_stats",
+            remedy="Use 'include_usage'.",
+        )
+    if options is None or not options.include_usage:
         return False
     if not request.stream:
         raise UsageError("'stream_options' needs 'stream': true.", where="stream_options")
-    return bool(request.stream_options.include_usage)
+    return True
 
 
 def _servable(order: Order, parameter: str) -> Order:

@@ -8,10 +8,14 @@ from trimtab.spec.wire import Sampling
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """`text` is what the client wrote, None where it sent ids."""
+    """`text` is how it reads, where somebody needs to know: what the client wrote, or the text of its ids.
+
+    `starts`: where each token begins in the text, in characters; empty where nobody asks.
+    """
 
     ids: list[int]
-    text: str | None = None
+    text: str = ""
+    starts: list[int] = []
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
     return_token_ids: bool = False
     deadline: float | None = None
+
+    @property
+    def needs_starts(self) -> bool:
+        """Whether it is told where the tokens of the prompts begin."""
+        return self.echo and self.alternatives is not None
 
     @property
     def needs_scores(self) -> bool:

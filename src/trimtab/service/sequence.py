@@ -7,6 +7,7 @@ somebody takes it, or at once where stop strings must be looked for.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from trimtab.service.connection import Connection
@@ -14,7 +15,9 @@ from trimtab.service.orders import Prompt
 from trimtab.spec.errors import EngineError, TrimtabError
 from trimtab.spec.wire import Event, Finish, Scored
 from trimtab.text.detokenizer import Detokenizer
-from trimtab.text.stops import StopMatcher
+from trimtab.text.stops import StopMatcher, StopStrings
+
+_PIECE_TOKENS = 256
 
 
 class Owner(Protocol):
@@ -29,10 +32,14 @@ class Owner(Protocol):
 
 
 class Sequence:
-    """`tokens` and `logprobs` (nats) hold what was generated. `finish` is None while more may come."""
+    """`tokens` and `logprobs` (nats) hold what was generated. `finish` is None while more may come.
+
+    `markup` is how the tokens are written that add no text: stop strings are looked for in what includes it.
+    """
 
     __slots__ = (
         "_detokenizer",
+        "_markup",
         "_owner",
         "_parts",
         "_stops",
@@ -54,11 +61,13 @@ class Sequence:
         index: int,
         prompt: Prompt,
         detokenizer: Detokenizer,
-        stops: tuple[str, ...],
+        stops: StopStrings | None,
+        markup: Mapping[int, str],
         cost: int,
     ) -> None:
         self._owner, self.index, self.prompt, self._detokenizer = owner, index, prompt, detokenizer
-        self._stops = StopMatcher(stops) if stops else None
+        self._stops = None if stops is None else StopMatcher(stops)
+        self._markup = markup
         self._parts: list[str] = []
         self._taken = 0
         self.cost = cost
@@ -107,13 +116,26 @@ class Sequence:
         text = self._detokenizer.push(fresh)
         return text if self.finish is None else text + self._detokenizer.finish()
 
+    def pieces(self) -> Iterator[str]:
+        """The text of a finished sequence, a little at a time: turning ids into text may take long."""
+        if self._stops is None:
+            while len(self.tokens) - self._taken > _PIECE_TOKENS:
+                fresh = self.tokens[self._taken : self._taken + _PIECE_TOKENS]
+                self._taken += _PIECE_TOKENS
+                yield self._detokenizer.push(fresh)
+        yield self.take()
+
     def packed_prompt(self) -> bytes:
         return array("i", self.prompt.ids).tobytes()
 
     def _look_for_stops(self, stops: StopMatcher, *, ended: bool) -> None:
         """Id by id, so that the count and the log-probabilities end where the text does."""
         for place in range(self._taken, len(self.tokens)):
-            self._parts.append(stops.push(self._detokenizer.push(self.tokens[place : place + 1])))
+            text = stops.push(self._detokenizer.push(self.tokens[place : place + 1]))
+            markup = self._markup.get(self.tokens[place])
+            if markup is not None:
+                text += stops.push(markup, hidden=True)
+            self._parts.append(text)
             if stops.stopped:
                 del self.tokens[place + 1 :], self.logprobs[place + 1 :]
                 self.finish = "stop"

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -36,7 +37,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     add_generation_prompt: bool
 
 
@@ -77,7 +78,7 @@ class ChatTemplate:
             )
         return cls(source, {name: text for name in _SPECIAL if (text := _token_text(settings.get(name)))})
 
-    def render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
+    def render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool = True) -> str:
         """Raises `UsageError` when the template refuses the messages, or takes too long or too much."""
         with self._lock:
             reply = self._ask(Call(messages=messages, add_generation_prompt=add_generation_prompt))
