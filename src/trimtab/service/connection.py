@@ -9,6 +9,7 @@ import asyncio
 from typing import Protocol
 
 from trimtab.service.errors import DeadlineError
+from trimtab.service.turns import Turn
 from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
 from trimtab.spec.wire import (
     PROTOCOL,
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
         self.touched: list[Listener] = []
         self._sinks: dict[int, Sink] = {}
         self._reader = FrameReader()
+        self._full = False
         self._transport: asyncio.Transport | None = None
 
     def __len__(self) -> int:
@@ -95,8 +97,14 @@ class Connection(asyncio.Protocol):
             sink.on_fault(EngineError("The worker stopped while it worked on this request."))
 
     def data_received(self, data: bytes) -> None:
+        """Takes frames for one turn of the loop, so that others get theirs also while a worker outruns us."""
+        turn, more = Turn(), False
         try:
             for message, parts in self._reader.feed(data):
+                if turn.over:
+                    # Not taken: the reader gives it again.
+                    more = True
+                    break
                 self.frames += 1
                 if type(message) is Chunk:
                     self._on_chunk(message)
@@ -108,6 +116,18 @@ class Connection(asyncio.Protocol):
         touched, self.touched = self.touched, []
         for listener in touched:
             listener.flush()
+        self._go_on(more=more)
+
+    def _go_on(self, *, more: bool) -> None:
+        """Read nothing new before everything that came is taken."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if more:
+            asyncio.get_running_loop().call_soon(self.data_received, b"")
+        if more != self._full:
+            self._full = more
+            (transport.pause_reading if more else transport.resume_reading)()
 
     def _on_chunk(self, chunk: Chunk) -> None:
         sinks = self._sinks

@@ -48,3 +48,7 @@ WORKER_DRAIN_SECONDS = 10.0
 # What the answers of one request may come to: tokens in all, and log-probabilities that are told of.
 MAX_ANSWER_TOKENS = 2**21
 MAX_TOLD = 2**20
+# Work on more than this is done in a thread.
+LONG_BODY_BYTES = 2**16
+MANY_MESSAGES = 1024
+MANY_TOKENS = 2048

@@ -19,6 +19,7 @@ from trimtab.service.connection import Connection
 from trimtab.service.orders import Order, Prompt
 from trimtab.service.replica import Replica
 from trimtab.service.sequence import Sequence
+from trimtab.service.turns import apart
 from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.spec.wire import Capabilities, Event, Scored, Submit
@@ -137,10 +138,15 @@ class Model:
                 where="prompt",
                 remedy="Send token ids as the prompt.",
             )
-        if sum(map(len, texts)) + len(texts) * limits.TEXT_OVERHEAD <= limits.LONG_TEXT:
-            return [tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
-        return await asyncio.get_running_loop().run_in_executor(
-            None, lambda: tokenizer.encode_many(texts, add_special_tokens=add_special_tokens)
+        much = sum(map(len, texts)) + len(texts) * limits.TEXT_OVERHEAD > limits.LONG_TEXT
+        # For many it gives up the interpreter while it works; for one it does not.
+        return await apart(
+            lambda: (
+                tokenizer.encode_many(texts, add_special_tokens=add_special_tokens)
+                if much
+                else [tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
+            ),
+            if_=much,
         )
 
     def read(self, prompt: Prompt, *, starts: bool) -> Prompt:

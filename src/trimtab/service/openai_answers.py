@@ -9,7 +9,6 @@ much memory is sent as it is made.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -24,6 +23,7 @@ from trimtab.service.model import Model, Scores
 from trimtab.service.openai_logprobs import Told
 from trimtab.service.orders import Order
 from trimtab.service.sequence import Sequence
+from trimtab.service.turns import Turn
 from trimtab.spec.errors import TrimtabError
 from trimtab.spec.wire import Finish
 
@@ -31,8 +31,8 @@ DONE = b"data: [DONE]\n\n"
 to_json = msgspec.json.Encoder().encode
 # Tokens whose log-probabilities are written at once.
 ROWS = 128
-# How long the making of an answer may hold the loop, and how much of it is kept before it is sent.
-_TURN_SECONDS, _KEPT_BYTES = 0.002, 2**18
+# How much of a whole answer is kept before it is sent.
+_KEPT_BYTES = 2**18
 
 
 class Answer:
@@ -177,15 +177,13 @@ async def _whole(exchange: Exchange, generation: Generation, answer: Answer) -> 
 
 async def _write(exchange: Exchange, generation: Generation, pieces: Iterator[bytes]) -> None:
     """A small answer at once, a large one as it is made; in turns with everybody else."""
-    kept, size, write = [], 0, None
-    turn = time.perf_counter()
+    kept, size, write, turn = [], 0, None, Turn()
     for piece in pieces:
         kept.append(piece)
         size += len(piece)
-        if time.perf_counter() - turn > _TURN_SECONDS:
-            await asyncio.sleep(0)
+        if turn.over:
+            await turn.again()
             generation.check()
-            turn = time.perf_counter()
         if size > _KEPT_BYTES:
             write = write or await exchange.open_body()
             await write(b"".join(kept))

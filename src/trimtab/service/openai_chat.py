@@ -11,7 +11,7 @@ from trimtab.service.model import Scores
 from trimtab.service.openai_answers import Answer, run, to_json
 from trimtab.service.openai_logprobs import Told, chat_logprobs
 from trimtab.service.openai_orders import chat_order
-from trimtab.service.openai_requests import ChatRequest, decode
+from trimtab.service.openai_requests import ChatRequest, receive
 from trimtab.service.sequence import Sequence
 
 
@@ -59,7 +59,7 @@ def _delta(
 
 
 async def chat_completions(exchange: Exchange, backend: Backend) -> None:
-    request = decode(await exchange.read_json(), ChatRequest)
+    request = await receive(exchange, ChatRequest)
     model = backend.model(request.model)
     model.admit(request.n or 1)
     order = await chat_order(request, model, exchange.deadline())

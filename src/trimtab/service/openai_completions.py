@@ -15,7 +15,7 @@ from trimtab.service.model import Model, Scores
 from trimtab.service.openai_answers import ROWS, Answer, run, to_json
 from trimtab.service.openai_logprobs import Told, completion_logprobs
 from trimtab.service.openai_orders import completion_order
-from trimtab.service.openai_requests import CompletionRequest, decode
+from trimtab.service.openai_requests import CompletionRequest, receive
 from trimtab.service.orders import Prompt
 from trimtab.service.sequence import Sequence
 
@@ -112,7 +112,7 @@ def _choice(index: int, text: str, logprobs: dict[str, Any] | None, finish: str 
 
 
 async def completions(exchange: Exchange, backend: Backend) -> None:
-    request = decode(await exchange.read_json(), CompletionRequest)
+    request = await receive(exchange, CompletionRequest)
     model = backend.model(request.model)
     model.admit(request.n or 1)
     order = await completion_order(request, model, exchange.deadline())

@@ -12,6 +12,7 @@ from trimtab.service.model import Model
 from trimtab.service.openai_messages import for_template, refuse_left_out
 from trimtab.service.openai_requests import ChatRequest, CompletionRequest
 from trimtab.service.orders import Order, Prompt
+from trimtab.service.turns import apart
 from trimtab.spec.errors import UsageError
 from trimtab.spec.wire import Sampling
 
@@ -72,7 +73,9 @@ async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
             where="messages",
             remedy="Use /v1/completions, or put a chat_template.jinja into the model's folder.",
         )
-    messages = for_template(request.messages)
+    messages = await apart(
+        lambda: for_template(request.messages), if_=len(request.messages) > limits.MANY_MESSAGES
+    )
     text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(messages))
     refuse_left_out(messages, text)
     # The template writes the special tokens itself.
@@ -112,8 +115,8 @@ async def _read_prompts(order: Order, model: Model) -> Order:
     def read() -> tuple[Prompt, ...]:
         return tuple(model.read(prompt, starts=order.needs_starts) for prompt in order.prompts)
 
-    # In a thread, because these may be many.
-    prompts = await asyncio.get_running_loop().run_in_executor(None, read)
+    much = sum(len(prompt.ids) for prompt in order.prompts) > limits.MANY_TOKENS
+    prompts = await apart(read, if_=much)
     return msgspec.structs.replace(order, prompts=prompts)
 
 

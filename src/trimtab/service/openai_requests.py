@@ -13,8 +13,10 @@ import msgspec
 from msgspec import Meta
 
 from trimtab.service import json_body, limits
+from trimtab.service.exchange import Exchange
 from trimtab.service.openai_messages import ChatMessage, Text, Word, gather
 from trimtab.service.openai_neutral import without_neutral
+from trimtab.service.turns import apart
 from trimtab.spec.errors import UsageError
 
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
@@ -72,6 +74,12 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 
 R = TypeVar("R", CompletionRequest, ChatRequest)
+
+
+async def receive(exchange: Exchange, kind: type[R]) -> R:
+    """The request in an exchange's body. Raises what reading and `decode` raise."""
+    body = await exchange.read_json()
+    return await apart(lambda: decode(body, kind), if_=len(body) > limits.LONG_BODY_BYTES)
 
 
 def decode(body: bytes, kind: type[R]) -> R:

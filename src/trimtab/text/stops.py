@@ -15,11 +15,12 @@ class StopStrings:
     that it ends with (Knuth, Morris and Pratt 1977), so that a letter is looked at once, whatever the strings.
     """
 
-    __slots__ = ("fallbacks", "strings")
+    __slots__ = ("beginnings", "fallbacks", "strings")
 
     def __init__(self, strings: tuple[str, ...]) -> None:
-        self.strings = strings
-        self.fallbacks = tuple(_fallbacks(string) for string in strings)
+        self.strings = tuple(dict.fromkeys(strings))
+        self.fallbacks = tuple(_fallbacks(string) for string in self.strings)
+        self.beginnings = frozenset(string[0] for string in self.strings)
 
 
 def _fallbacks(string: str) -> list[int]:
@@ -49,6 +50,8 @@ class StopMatcher:
         """The text that may be shown. Sets `stopped` when a stop string is complete; the rest is dropped."""
         if self.stopped or not text:
             return ""
+        if not self._held and self._stops.beginnings.isdisjoint(text):
+            return "" if hidden else text
         before = len(self._held)
         if hidden:
             self._hidden.append((before, before + len(text)))
