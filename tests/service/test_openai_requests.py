@@ -6,8 +6,8 @@ import pytest
 
 from trimtab.service import limits
 from trimtab.service.openai_messages import for_template, refuse_left_out
-from trimtab.service.openai_neutral import _IGNORED, _NEUTRAL
-from trimtab.service.openai_orders import _sampling
+from trimtab.service.openai_neutral import IGNORED, NEUTRAL
+from trimtab.service.openai_orders import sampling_of
 from trimtab.service.openai_requests import ChatRequest, CompletionRequest, decode
 from trimtab.spec.errors import UsageError
 
@@ -25,10 +25,10 @@ def rendered(*messages):
     return for_template(asked({"model": "m", "messages": list(messages)}).messages)
 
 
-@pytest.mark.parametrize("name", sorted(_NEUTRAL))
+@pytest.mark.parametrize("name", sorted(NEUTRAL))
 def test_a_knob_that_is_not_served_is_taken_while_it_asks_for_nothing(name):
     for body in (CHAT, TEXT):
-        for value in (None, *_NEUTRAL[name]):
+        for value in (None, *NEUTRAL[name]):
             asked(body, **{name: value})
     if name not in ("best_of", "echo"):
         for body in (CHAT, TEXT):
@@ -62,7 +62,7 @@ def test_what_sdks_and_front_ends_send_is_taken(sent):
         asked(body, **sent)
 
 
-@pytest.mark.parametrize("name", sorted(_IGNORED))
+@pytest.mark.parametrize("name", sorted(IGNORED))
 def test_what_changes_no_answer_is_taken_whatever_it_says(name):
     for value in (None, "x" * 2000, {"a": 1}, [1], 5, True):
         asked(CHAT, **{name: value})
@@ -77,7 +77,7 @@ def test_the_two_switches_for_log_probabilities():
 
 def test_the_smallest_nucleus_is_the_most_probable_token():
     for body in (CHAT, TEXT):
-        found = _sampling(asked(body, top_p=0, temperature=1.3))
+        found = sampling_of(asked(body, top_p=0, temperature=1.3))
         assert (found.temperature, found.top_p) == (0.0, 1.0)
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from trimtab.service import turns
 from trimtab.service.connection import Connection
 from trimtab.spec.errors import EngineError, OverloadedError, UsageError
 from trimtab.spec.wire import (
@@ -31,6 +32,7 @@ HELLO = Hello(
 class Transport(asyncio.Transport):
     def __init__(self):
         self.sent, self.closed, self._reader = [], False, FrameReader()
+        self.reading = True
 
     def write(self, data):
         self.sent += [message for message, _ in self._reader.feed(data)]
@@ -40,6 +42,12 @@ class Transport(asyncio.Transport):
 
     def is_closing(self):
         return self.closed
+
+    def pause_reading(self):
+        self.reading = False
+
+    def resume_reading(self):
+        self.reading = True
 
 
 class Sink:
@@ -94,6 +102,30 @@ def test_events_go_to_who_asked_and_one_flush_follows_a_read(connected):
         assert (len(connection), connection.cost, connection.wasted_tokens) == (0, 0, 2)
 
     connected(check)
+
+
+def test_a_worker_that_outruns_us_leaves_the_loop_to_others_between_its_frames(monkeypatch):
+    """Frames that came together are taken in turns, in order and once each; nothing new is read before."""
+    monkeypatch.setattr(turns, "TURN_SECONDS", -1.0)
+
+    async def main():
+        connection, transport = Connection(), Transport()
+        connection.connection_made(transport)
+        sink = submit(connection, 1)
+        frames = [encode(Chunk(events=(Event(id=1, tokens=(number,)),))) for number in range(5)]
+        connection.data_received(b"".join(frames)[:-3])
+        seen = []
+        for _ in range(8):
+            seen.append((len([each for each in sink.heard if each != "flush"]), transport.reading))
+            await asyncio.sleep(0)
+        assert seen[:4] == [(1, False), (2, False), (3, False), (4, False)]
+        assert seen[-1] == (4, True)
+        connection.data_received(frames[-1][-3:])
+        await asyncio.sleep(0)
+        heard = [each.tokens[0] for each in sink.heard if each != "flush"]
+        assert heard == [0, 1, 2, 3, 4]
+
+    asyncio.run(main())
 
 
 def test_a_cancelled_request_hears_nothing_and_is_cancelled_once(connected):

@@ -101,15 +101,15 @@ class Connection(asyncio.Protocol):
         turn, more = Turn(), False
         try:
             for message, parts in self._reader.feed(data):
-                if turn.over:
+                if more:
                     # Not taken: the reader gives it again.
-                    more = True
                     break
                 self.frames += 1
                 if type(message) is Chunk:
                     self._on_chunk(message)
                 else:
                     self._on_message(message, parts)
+                more = turn.over
         except WireError as error:
             self.failure = str(error)
             self.close()

@@ -11,7 +11,7 @@ from typing import Any
 from trimtab.service.errors import UnsupportedError
 
 # Change no answer here, whatever they say.
-_IGNORED = frozenset(
+IGNORED = frozenset(
     {
         "user",
         "metadata",
@@ -27,7 +27,7 @@ _IGNORED = frozenset(
 _OFF: tuple[object, ...] = (False, 0, "", [], {})
 _ONE: tuple[object, ...] = (1,)
 # Parameter → the values, beside null, that ask for nothing.
-_NEUTRAL: dict[str, tuple[object, ...]] = {
+NEUTRAL: dict[str, tuple[object, ...]] = {
     # OpenAI
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
@@ -140,9 +140,9 @@ def without_neutral(parameters: dict[str, Any], served: frozenset[str]) -> dict[
     for name, value in parameters.items():
         if value is None:
             continue
-        if name in served or (name not in _NEUTRAL and name not in _IGNORED):
+        if name in served or (name not in NEUTRAL and name not in IGNORED):
             kept[name] = value
-        elif name in _NEUTRAL and not any(_same(value, each) for each in _NEUTRAL[name]):
+        elif name in NEUTRAL and not any(_same(value, each) for each in NEUTRAL[name]):
             raise UnsupportedError(
                 f"'{name}' is not served with this value.", where=name, remedy=f"Leave '{name}' out."
             )

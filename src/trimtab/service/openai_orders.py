@@ -28,7 +28,7 @@ async def completion_order(request: CompletionRequest, model: Model, deadline: f
         )
     order = Order(
         prompts=await _prompts(request.prompt, choices, model),
-        sampling=_sampling(request),
+        sampling=sampling_of(request),
         choices=choices,
         stops=_stops(request.stop),
         alternatives=request.logprobs,
@@ -38,7 +38,7 @@ async def completion_order(request: CompletionRequest, model: Model, deadline: f
         return_token_ids=bool(request.return_token_ids),
         deadline=deadline,
     )
-    order = _bounded(order, model, request.max_tokens, limits.DEFAULT_COMPLETION_TOKENS)
+    order = bounded(order, model, request.max_tokens, limits.DEFAULT_COMPLETION_TOKENS)
     return await _read_prompts(_servable(order, "logprobs"), model)
 
 
@@ -53,7 +53,7 @@ async def chat_order(request: ChatRequest, model: Model, deadline: float | None)
         raise UsageError("'top_logprobs' needs 'logprobs': true.", where="top_logprobs")
     order = Order(
         prompts=(await _chat_prompt(request, model),),
-        sampling=_sampling(request),
+        sampling=sampling_of(request),
         choices=request.n or 1,
         stops=_stops(request.stop),
         alternatives=(request.top_logprobs or 0) if request.logprobs else None,
@@ -62,7 +62,7 @@ async def chat_order(request: ChatRequest, model: Model, deadline: float | None)
         return_token_ids=bool(request.return_token_ids),
         deadline=deadline,
     )
-    return _servable(_bounded(order, model, wanted, None), "top_logprobs")
+    return _servable(bounded(order, model, wanted, None), "top_logprobs")
 
 
 async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
@@ -120,8 +120,8 @@ async def _read_prompts(order: Order, model: Model) -> Order:
     return msgspec.structs.replace(order, prompts=prompts)
 
 
-def _sampling(request: CompletionRequest | ChatRequest) -> Sampling:
-    """The length is set later, by `_bounded`."""
+def sampling_of(request: CompletionRequest | ChatRequest) -> Sampling:
+    """The length is set later, by `bounded`."""
     # The smallest nucleus holds the most probable token alone.
     greedy = request.top_p == 0
     temperature = 1.0 if request.temperature is None else request.temperature
@@ -135,7 +135,7 @@ def _sampling(request: CompletionRequest | ChatRequest) -> Sampling:
     )
 
 
-def _bounded(order: Order, model: Model, wanted: int | None, default: int | None) -> Order:
+def bounded(order: Order, model: Model, wanted: int | None, default: int | None) -> Order:
     """With its length. Checks every prompt and the asked-for length; `default` None = whatever fits."""
     capabilities = model.loaded()
     longest = max(len(prompt.ids) for prompt in order.prompts)
