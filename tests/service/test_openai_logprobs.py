@@ -16,10 +16,10 @@ from trimtab.service.openai_chat import ChatAnswer
 from trimtab.service.openai_completions import CompletionAnswer
 from trimtab.service.openai_logprobs import LOWEST, Told, chat_logprobs, completion_logprobs
 from trimtab.service.orders import Order, Prompt
+from trimtab.service.prompts import answer_text, readable
 from trimtab.service.sequence import Sequence
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.spec.wire import Event, Sampling
-from trimtab.text.detokenizer import detokenizer
 from trimtab.text.stops import StopStrings
 from trimtab.text.token_names import TokenNames
 from trimtab.text.tokenizer import Tokenizer
@@ -59,12 +59,9 @@ def answering(kind, prompt=None, *, stops=(), stream=False, alternatives=0, echo
         echo=echo,
         include_usage=include_usage,
     )
-    text = lambda: detokenizer(MODEL.tokenizer, MODEL.hidden_ids)  # noqa: E731
     matched = StopStrings(stops) if stops else None
-    sequence = Sequence(Owner(), 0, order.prompts[0], text(), matched, MODEL.markup, 1)
-    generation = SimpleNamespace(
-        order=order, sequences=[sequence], text=text, prompt_tokens=1, generated_tokens=1
-    )
+    sequence = Sequence(Owner(), 0, order.prompts[0], answer_text(MODEL), matched, MODEL.markup, 1)
+    generation = SimpleNamespace(order=order, sequences=[sequence], prompt_tokens=1, generated_tokens=1)
     exchange = SimpleNamespace(id="req_1", timing=dict)
     return kind(exchange, MODEL, generation), sequence
 
@@ -122,7 +119,7 @@ def scored(ids, top, row):
 def test_text_offset_with_the_prompt(text):
     """A beginning that was added takes no room; markup that the client wrote does."""
     ids = MODEL.tokenizer.encode(text)
-    prompt = MODEL.read(Prompt(ids=ids, text=text), starts=True)
+    prompt = readable(Prompt(ids=ids, text=text), MODEL, starts=True)
     answer, sequence = answering(CompletionAnswer, prompt, echo=True)
     choice = whole(answer, sequence, [97, HIDDEN, 98], scored([*ids, 97, HIDDEN, 98], 0, []))
     assert choice["text"] == text + "ab"
@@ -134,14 +131,18 @@ def test_text_offset_with_the_prompt(text):
         assert name.startswith("bytes:") or choice["text"].startswith(name, place)
 
 
+def test_text_offset_goes_on_after_what_a_normalizer_drops():
+    """Soft hyphens that no token shows: the tokens behind them begin where they stand."""
+    text = "a\u00adb\u00ad\u00adc"
+    prompt = readable(Prompt(ids=[BEGIN, *b"abc"], text=text), MODEL, starts=True)
+    assert prompt.starts == [0, 0, 1, 3]
+    assert readable(Prompt(ids=[*b"xyzw"], text="ab"), MODEL, starts=True).starts == [0, 1, 2, 2]
+
+
 def test_text_offset_with_a_prompt_of_ids():
-    prompt = MODEL.read(Prompt(ids=[BEGIN, 104, *"é".encode(), HIDDEN, PAD, 105]), starts=True)
+    prompt = readable(Prompt(ids=[BEGIN, 104, *"é".encode(), HIDDEN, PAD, 105]), MODEL, starts=True)
     assert (prompt.text, prompt.starts) == ("héi", [0, 0, 1, 1, 2, 2, 2])
-    assert MODEL.read(Prompt(ids=prompt.ids), starts=False).text == "héi"
-
-
-def pairs(found):
-    return [(each["token"], pytest.approx(each["logprob"])) for each in found]
+    assert readable(Prompt(ids=prompt.ids), MODEL, starts=False).text == "héi"
 
 
 def test_padded_ids_and_bytes_do_not_overwrite_better_alternatives():

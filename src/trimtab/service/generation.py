@@ -14,20 +14,10 @@ from collections.abc import Callable
 from trimtab.service.errors import ClientGoneError, DeadlineError
 from trimtab.service.model import Model, Scores
 from trimtab.service.orders import Order
+from trimtab.service.prompts import answer_text
 from trimtab.service.sequence import Sequence
 from trimtab.spec.errors import TrimtabError
-from trimtab.text.detokenizer import Detokenizer, detokenizer
 from trimtab.text.stops import StopStrings
-
-
-class _NoText:
-    """For a model without a tokenizer: ids have no text."""
-
-    def push(self, ids: object) -> str:  # noqa: ARG002 - the protocol's signature
-        return ""
-
-    def finish(self) -> str:
-        return ""
 
 
 class Generation:
@@ -51,7 +41,7 @@ class Generation:
                 self,
                 index,
                 prompt,
-                self.text(),
+                answer_text(model),
                 stops,
                 model.markup,
                 len(prompt.ids) + order.sampling.max_tokens,
@@ -60,11 +50,6 @@ class Generation:
         ]
         self._waiting: deque[Sequence] = deque()
         self._expires = None if order.deadline is None else self._loop.time() + order.deadline
-
-    def text(self) -> Detokenizer:
-        """What turns the ids of one answer into text."""
-        tokenizer = self._model.tokenizer
-        return _NoText() if tokenizer is None else detokenizer(tokenizer, self._model.hidden_ids)
 
     @property
     def finished(self) -> bool:

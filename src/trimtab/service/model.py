@@ -23,7 +23,6 @@ from trimtab.service.turns import apart
 from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.spec.wire import Capabilities, Event, Scored, Submit
-from trimtab.text.detokenizer import detokenizer
 from trimtab.text.templates import ChatTemplate
 from trimtab.text.token_names import TokenNames
 from trimtab.text.tokenizer import Tokenizer
@@ -148,23 +147,6 @@ class Model:
             ),
             if_=much,
         )
-
-    def read(self, prompt: Prompt, *, starts: bool) -> Prompt:
-        """With its text, and where its tokens begin in it if that is asked for. May take long."""
-        tokenizer = self.tokenizer
-        if tokenizer is None:
-            return Prompt(ids=prompt.ids, starts=[0] * len(prompt.ids))
-        if prompt.text:
-            return Prompt(
-                ids=prompt.ids, text=prompt.text, starts=tokenizer.starts(prompt.text) if starts else []
-            )
-        if not starts:
-            return Prompt(ids=prompt.ids, text=tokenizer.decode(prompt.ids))
-        ends, made, pieces = [0], detokenizer(tokenizer, self.hidden_ids), []
-        for token in prompt.ids:
-            pieces.append(made.push([token]))
-            ends.append(ends[-1] + len(pieces[-1]))
-        return Prompt(ids=prompt.ids, text="".join([*pieces, made.finish()]), starts=ends[:-1])
 
     @property
     def _places(self) -> int:

@@ -17,6 +17,7 @@ from trimtab.service.openai_logprobs import Told, completion_logprobs
 from trimtab.service.openai_orders import completion_order
 from trimtab.service.openai_requests import CompletionRequest, receive
 from trimtab.service.orders import Prompt
+from trimtab.service.prompts import answer_text
 from trimtab.service.sequence import Sequence
 
 
@@ -30,7 +31,7 @@ class CompletionAnswer(Answer):
         super().__init__(exchange, model, generation)
         # How far the text of each answer goes that was told of, for `text_offset`.
         told = [] if self.order.alternatives is None else generation.sequences
-        self._texts = [generation.text() for _ in told]
+        self._texts = [answer_text(model) for _ in told]
         self._ends = [0 for _ in told]
 
     def opening(self) -> bytes:

@@ -12,6 +12,7 @@ from trimtab.service.model import Model
 from trimtab.service.openai_messages import for_template, refuse_left_out
 from trimtab.service.openai_requests import ChatRequest, CompletionRequest
 from trimtab.service.orders import Order, Prompt
+from trimtab.service.prompts import readable
 from trimtab.service.turns import apart
 from trimtab.spec.errors import UsageError
 from trimtab.spec.wire import Sampling
@@ -113,7 +114,7 @@ async def _read_prompts(order: Order, model: Model) -> Order:
         return order
 
     def read() -> tuple[Prompt, ...]:
-        return tuple(model.read(prompt, starts=order.needs_starts) for prompt in order.prompts)
+        return tuple(readable(prompt, model, starts=order.needs_starts) for prompt in order.prompts)
 
     much = sum(len(prompt.ids) for prompt in order.prompts) > limits.MANY_TOKENS
     prompts = await apart(read, if_=much)

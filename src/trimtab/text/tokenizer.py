@@ -125,15 +125,6 @@ class Tokenizer:
         """A token as the vocabulary has it (a special one's markup); None for an id outside of it."""
         return self._rust.id_to_token(token) if 0 <= token < 2**31 else None
 
-    def starts(self, text: str) -> list[int]:
-        """Where in `text` each token of `encode(text)` begins, in characters. One that was added takes no room."""
-        found, end = [], 0
-        for first, last in self._rust.encode_batch([text])[0].offsets:
-            # A token's own offsets may leave out the space before it.
-            found.append(min(first, end) if last else end)
-            end = max(end, last)
-        return found
-
     def decode(self, ids: list[int]) -> str:
         """Special tokens and ids outside the vocabulary leave no trace."""
         return self._rust.decode(ids, skip_special_tokens=True)
