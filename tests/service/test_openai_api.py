@@ -209,6 +209,23 @@ def test_parameters_that_ask_for_nothing_are_taken(client):
     assert answer.usage.completion_tokens == 2
 
 
+def test_messages_go_to_the_template_as_they_were_sent(client):
+    """An answer sent back with all that servers put into one, and a tool's answer where the template writes it."""
+    back = {"content": None, "refusal": None, "tool_calls": [], "reasoning_content": "so", "annotations": []}
+    cached = {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}
+    answer = client.chat.completions.create(
+        model="fake",
+        messages=[
+            {"role": "user", "content": [cached]},
+            {"role": "assistant", **back},
+            {"role": "tool", "tool_call_id": "1", "content": "5"},
+        ],
+        max_tokens=2,
+        extra_body={"repetition_penalty": 1.0, "top_k": -1, "extra_body": {}, "max_completion_tokens": 2.0},
+    )
+    assert answer.usage.prompt_tokens == len("user: hi\nassistant: \ntool: 5\nassistant: ")
+
+
 def test_the_real_worker_and_its_mock_engine(tmp_path):
     serving = ServingConfiguration(engine="mock", replicas=2)
     with (

@@ -11,6 +11,7 @@ import pytest
 from trimtab.security.keys import RECHECK_SECONDS, KeyRing
 
 HELLO = [{"role": "user", "content": "hi"}]
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 BIG = 10 * 2**20
 
 
@@ -75,6 +76,7 @@ def test_a_wrong_parameter_is_named(client, settings, param, words):
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "tool_calls": [CALL]}]}, "messages[0].tool_calls"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
         ({"top_logprobs": 3}, "top_logprobs"),
