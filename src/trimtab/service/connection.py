@@ -98,18 +98,19 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes frames for one turn of the loop, so that others get theirs also while a worker outruns us."""
-        turn, more = Turn(), False
+        turn, over, more = Turn(), False, False
         try:
             for message, parts in self._reader.feed(data):
-                if more:
+                if over:
                     # Not taken: the reader gives it again.
+                    more = True
                     break
                 self.frames += 1
                 if type(message) is Chunk:
                     self._on_chunk(message)
                 else:
                     self._on_message(message, parts)
-                more = turn.over
+                over = turn.over
         except WireError as error:
             self.failure = str(error)
             self.close()
