@@ -147,6 +147,33 @@ def test_the_use_of_a_tool_that_the_template_leaves_out_is_refused():
         assert caught.value.where == where
 
 
+def test_looking_for_what_tools_said_does_not_grow_with_the_square_of_a_chat():
+    """Twenty thousand answers of tools in a megabyte: each is looked for where the one before it stands."""
+
+    class Text(str):
+        __slots__ = ()
+        looked = 0
+
+        def find(self, what, at):
+            place = str.find(self, what, at)
+            Text.looked += max(place, at) - at
+            return place
+
+    found = rendered(*[{"role": "tool", "content": f"answer {number}"} for number in range(20_000)])
+    text = Text("\n".join(message["content"] for message in found))
+    refuse_left_out(found, text)
+    assert 0 < Text.looked < 2 * len(text)
+
+
+def test_what_is_nested_too_deeply_for_a_template_is_refused():
+    value = []
+    for _ in range(200):
+        value = [value]
+    with pytest.raises(UsageError, match="nested too deeply"):
+        rendered({"role": "user", "content": "x", "extra": value})
+    rendered({"role": "user", "content": "x", "extra": {"a": [{"b": [1]}]}})
+
+
 @pytest.mark.parametrize(
     ("message", "where"),
     [

@@ -216,22 +216,23 @@ async def _stream(exchange: Exchange, generation: Generation, answer: Answer) ->
     fresh = await generation.news()
     exchange.mark("first_token")
     write = await exchange.open_stream()
-    data, piece, news = answer.opening(), answer.piece, generation.news
+    parts, piece, news = [answer.opening()], answer.piece, generation.news
     if exchange.direct_writer is not None:
         generation.deliver = _delivery(exchange.direct_writer, piece)
     try:
         while True:
-            for sequence in fresh:
-                data += piece(sequence)
+            parts += [piece(sequence) for sequence in fresh]
             if generation.finished:
                 break
+            data = b"".join(parts)
+            parts = []
             if data:
                 await write(data)
-            data = b""
             fresh = await news()
     except TrimtabError as error:
         # The head is sent; the fault can only be told in the stream, which then ends without [DONE].
-        await exchange.close_stream(data + b"data: " + error_body(error) + b"\n\n")
+        parts += [b"data: ", error_body(error), b"\n\n"]
+        await exchange.close_stream(b"".join(parts))
         return
     exchange.mark("generate")
-    await exchange.close_stream(data + answer.closing())
+    await exchange.close_stream(b"".join([*parts, answer.closing()]))

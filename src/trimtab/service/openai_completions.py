@@ -19,6 +19,7 @@ from trimtab.service.openai_requests import CompletionRequest, receive
 from trimtab.service.orders import Prompt
 from trimtab.service.prompts import answer_text
 from trimtab.service.sequence import Sequence
+from trimtab.text.detokenizer import Detokenizer
 
 
 class CompletionAnswer(Answer):
@@ -29,10 +30,9 @@ class CompletionAnswer(Answer):
 
     def __init__(self, exchange: Exchange, model: Model, generation: Generation) -> None:
         super().__init__(exchange, model, generation)
-        # How far the text of each answer goes that was told of, for `text_offset`.
-        told = [] if self.order.alternatives is None else generation.sequences
-        self._texts = [answer_text(model) for _ in told]
-        self._ends = [0 for _ in told]
+        # For `text_offset`: the texts that were told of, and how far each goes.
+        self._texts: dict[int, Detokenizer] = {}
+        self._ends = [0] * len(generation.sequences)
 
     def opening(self) -> bytes:
         if not self.order.echo:
@@ -45,9 +45,12 @@ class CompletionAnswer(Answer):
     def told(self, sequence: Sequence, start: int, stop: int, scores: Scores | None = None) -> list[Told]:
         """In order, each token once: where one begins is where the text of those before it ends."""
         index, found = sequence.index, []
+        if index not in self._texts:
+            self._texts[index] = answer_text(self.model)
+        text = self._texts[index]
         for each in super().told(sequence, start, stop, scores):
             found.append(msgspec.structs.replace(each, start=self._ends[index]))
-            self._ends[index] += len(self._texts[index].push([each.id]))
+            self._ends[index] += len(text.push([each.id]))
         return found
 
     def detailed_delta(self, sequence: Sequence, text: str, told: list[Told] | None) -> dict[str, Any]:

@@ -63,7 +63,10 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def gather(messages: Any) -> Any:
-    """Messages as sent, each with what is in it beside itself, so that keys that only a template knows are kept."""
+    """Messages as sent, each with what is in it beside itself, so that keys that only a template knows are kept.
+
+    Raises `UsageError` for what is nested too deeply for a template.
+    """
     if not isinstance(messages, list):
         return messages
     return [_gathered(message) if isinstance(message, dict) else message for message in messages]
@@ -73,7 +76,17 @@ def _gathered(message: dict[str, Any]) -> dict[str, Any]:
     given = _given(message)
     if isinstance(given.get("content"), list):
         given["content"] = [_given(part) if isinstance(part, dict) else part for part in given["content"]]
+    for name, value in given.items():
+        if _too_deep(value, limits.MAX_DEPTH):
+            raise UsageError(f"'{name}' of a message is nested too deeply.", where="messages")
     return {**given, _REST: given}
+
+
+def _too_deep(value: Any, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_too_deep(each, levels - 1) for each in inner)
 
 
 def _given(record: dict[str, Any]) -> dict[str, Any]:
@@ -129,19 +142,31 @@ def _tool_call(call: ToolCall, sent: dict[str, Any]) -> dict[str, Any]:
 
 def refuse_left_out(messages: list[dict[str, Any]], text: str) -> None:
     """Raises `UnsupportedError` where the template left out the use of a tool, which it may not have heard of."""
+    at = 0
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
-        if message["role"] == "tool" and not _shown(message["content"], text):
-            raise _left_out("a tool's answer", where)
         for call in message.get("tool_calls", ()):
-            if call["function"]["name"] not in text:
+            at = _shown(call["function"]["name"], text, at)
+            if at < 0:
                 raise _left_out("a call of a tool", f"{where}.tool_calls")
+        if message["role"] == "tool":
+            at = _shown(message["content"].strip(), text, at)
+            if at < 0:
+                raise _left_out("a tool's answer", where)
 
 
-def _shown(content: str, text: str) -> bool:
-    """As it is, or as JSON."""
-    content = content.strip()
-    return content in text or json.dumps(content, ensure_ascii=False)[1:-1] in text
+def _shown(content: str, text: str, at: int) -> int:
+    """Where it stands behind `at`, as it is or as JSON; -1 where it stands nowhere.
+
+    Templates write messages in order, so not all of the text is looked through for each.
+    """
+    for written in (content, json.dumps(content, ensure_ascii=False)[1:-1]):
+        place = text.find(written, at)
+        if place >= 0:
+            return place
+        if written in text:
+            return at
+    return -1
 
 
 def _left_out(what: str, where: str) -> UnsupportedError:

@@ -74,11 +74,10 @@ async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
             where="messages",
             remedy="Use /v1/completions, or put a chat_template.jinja into the model's folder.",
         )
-    messages = await apart(
-        lambda: for_template(request.messages), if_=len(request.messages) > limits.MANY_MESSAGES
-    )
+    many = len(request.messages) > limits.MANY_MESSAGES
+    messages = await apart(lambda: for_template(request.messages), if_=many)
     text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(messages))
-    refuse_left_out(messages, text)
+    await apart(lambda: refuse_left_out(messages, text), if_=many)
     # The template writes the special tokens itself.
     (ids,) = await model.encode([text], add_special_tokens=False)
     return Prompt(ids=ids)
