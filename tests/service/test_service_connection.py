@@ -6,7 +6,7 @@ import pytest
 
 from trimtab.service import turns
 from trimtab.service.connection import Connection
-from trimtab.spec.errors import EngineError, OverloadedError, UsageError
+from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
 from trimtab.spec.wire import (
     Capabilities,
     Chunk,
@@ -202,5 +202,52 @@ def test_steps_and_scores(connected):
         connection.data_received(encode(Scored(id=1, top=0), b"\0\0\0\0"))
         assert sink.heard[0][1] == [b"\0\0\0\0"]
         assert connection.frames == frames + 2
+
+    connected(check)
+
+
+class PanicError(BaseException):
+    """As native libraries raise it."""
+
+
+@pytest.mark.parametrize("error", [ValueError("a user's words"), PanicError("a user's words")])
+@pytest.mark.parametrize("place", ["on_event", "on_scored", "on_fault", "flush"])
+def test_who_raises_loses_only_his_own_request(connected, caplog, error, place):
+    def fails(*_):
+        raise error
+
+    def check(connection, transport):
+        first, bad, last = (submit(connection, request) for request in (1, 2, 3))
+        bad.fail = bad.heard.append
+        setattr(bad, place, fails)
+        news = {
+            "on_event": [Chunk(events=tuple(Event(id=each, tokens=(4,)) for each in (1, 2, 3)))],
+            "flush": [Chunk(events=tuple(Event(id=each, tokens=(4,)) for each in (1, 2, 3)))],
+            "on_scored": [Scored(id=each, top=0) for each in (1, 2, 3)],
+            "on_fault": [Fault(id=each, code="failed", message="x") for each in (1, 2, 3)],
+        }[place]
+        connection.data_received(b"".join(encode(message) for message in news))
+        assert not transport.closed
+        assert len(first.heard) == len(last.heard) == (2 if place in ("on_event", "flush") else 1)
+        if place == "on_event":
+            assert [type(message).__name__ for message in transport.sent[3:]] == ["Cancel"]
+            assert len(connection) == 2
+            assert connection.cost == first.cost + last.cost
+        if place != "on_fault":
+            assert [each.status for each in bad.heard if isinstance(each, TrimtabError)] == [500]
+        connection.connection_lost(None)
+        assert connection.lost.done()
+
+    connected(check)
+    assert "PanicError at" in caplog.text or "ValueError at" in caplog.text
+    assert "words" not in caplog.text
+
+
+def test_a_lost_connection_is_told_to_all_also_behind_one_who_raises(connected):
+    def check(connection, transport):
+        bad, good = submit(connection, 1), submit(connection, 2)
+        bad.on_fault = None  # calling it raises
+        connection.connection_lost(None)
+        assert isinstance(good.heard[0], EngineError)
 
     connected(check)

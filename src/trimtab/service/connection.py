@@ -6,9 +6,11 @@ One per worker process. It knows neither text nor HTTP; a sink is called in the 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Protocol
 
-from trimtab.service.errors import DeadlineError
+from trimtab.service.errors import DeadlineError, origin
 from trimtab.service.turns import Turn
 from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
 from trimtab.spec.wire import (
@@ -28,9 +30,14 @@ from trimtab.spec.wire import (
     encode,
 )
 
+_LOG = logging.getLogger(__name__)
+
 
 class Sink(Protocol):
-    """Who asked. `cost` is the number of tokens that it may need, for choosing the least busy worker."""
+    """Who asked. `cost` is the number of tokens that it may need, for choosing the least busy worker.
+
+    What it raises costs only its own request.
+    """
 
     cost: int
 
@@ -46,6 +53,10 @@ class Listener(Protocol):
 
     def flush(self) -> None: ...
 
+    def fail(self, error: TrimtabError) -> None:
+        """Its `flush` raised: end its request with this."""
+        ...
+
 
 def fault_error(fault: Fault) -> TrimtabError:
     """A worker's refusal as an error of ours. Only refusals of the request itself keep the worker's words."""
@@ -56,6 +67,29 @@ def fault_error(fault: Fault) -> TrimtabError:
     if fault.code == "deadline":
         return DeadlineError("The request was not finished before its deadline.")
     return EngineError("The engine failed while it worked on this request.")
+
+
+def _contained(call: Callable[..., None], *arguments: object) -> bool:
+    """Call somebody's callback; whether it did not raise. An exception would close everybody's connection.
+
+    BaseException, because a native library's panic is no Exception.
+    """
+    try:
+        call(*arguments)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001
+        _note(error)
+        return False
+    return True
+
+
+def _note(error: BaseException) -> None:
+    _LOG.error("a request's news could not be taken: %s", origin(error))
+
+
+def _our_fault() -> TrimtabError:
+    return TrimtabError("The service failed while it worked on this request.")
 
 
 class Connection(asyncio.Protocol):
@@ -94,7 +128,7 @@ class Connection(asyncio.Protocol):
         sinks, self._sinks = self._sinks, {}
         self.cost = 0
         for sink in sinks.values():
-            sink.on_fault(EngineError("The worker stopped while it worked on this request."))
+            _contained(sink.on_fault, EngineError("The worker stopped while it worked on this request."))
 
     def data_received(self, data: bytes) -> None:
         """Takes frames for one turn of the loop, so that others get theirs also while a worker outruns us."""
@@ -116,7 +150,13 @@ class Connection(asyncio.Protocol):
             self.close()
         touched, self.touched = self.touched, []
         for listener in touched:
-            listener.flush()
+            try:
+                listener.flush()
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - see `_contained`, of which this is the fast form
+                _note(error)
+                _contained(listener.fail, _our_fault())
         self._go_on(more=more)
 
     def _go_on(self, *, more: bool) -> None:
@@ -139,7 +179,18 @@ class Connection(asyncio.Protocol):
                 continue
             if event.finish is not None:
                 self._forget(event.id)
-            sink.on_event(event)
+            try:
+                sink.on_event(event)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - see `_contained`, of which this is the fast form
+                _note(error)
+                self._fail(event.id, sink)
+
+    def _fail(self, request: int, sink: Sink) -> None:
+        """A sink could not take its news."""
+        self.cancel(request)
+        _contained(sink.on_fault, _our_fault())
 
     def _on_message(self, message: AnyMessage, parts: list[bytes]) -> None:
         if isinstance(message, Step):
@@ -152,8 +203,8 @@ class Connection(asyncio.Protocol):
                 self.hello.set_result(message)
         elif isinstance(message, Scored):
             sink = self._forget(message.id)
-            if sink is not None:
-                sink.on_scored(message, parts)
+            if sink is not None and not _contained(sink.on_scored, message, parts):
+                self._fail(message.id, sink)
         elif isinstance(message, Fault):
             self._on_fault(message)
 
@@ -163,7 +214,7 @@ class Connection(asyncio.Protocol):
             return
         sink = self._forget(fault.id)
         if sink is not None:
-            sink.on_fault(fault_error(fault))
+            _contained(sink.on_fault, fault_error(fault))
 
     def _forget(self, request: int) -> Sink | None:
         sink = self._sinks.pop(request, None)

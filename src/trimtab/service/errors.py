@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import msgspec
 
 from trimtab.spec.errors import (
@@ -43,6 +45,10 @@ class MediaTypeError(UsageError):
     status, code = 415, "unsupported_media_type"
 
 
+class SlowClientError(UsageError):
+    status, code = 408, "request_timeout"
+
+
 class DeadlineError(TrimtabError):
     status, code = 504, "deadline_exceeded"
 
@@ -57,6 +63,8 @@ _TYPES = {
     403: "permission_error",
     404: "not_found_error",
     429: "rate_limit_error",
+    501: "invalid_request_error",
+    505: "invalid_request_error",
 }
 
 
@@ -88,3 +96,12 @@ def error_headers(error: TrimtabError) -> list[tuple[bytes, bytes]]:
     if error.status == 401:
         return [(b"www-authenticate", b"Bearer")]
     return []
+
+
+def origin(error: BaseException) -> str:
+    """Kind and place of an unexpected exception, for the log. Not its words: they may be a user's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " > ".join(
+        f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames
+    )
+    return f"{type(error).__name__} at {places or 'an unknown place'}"
