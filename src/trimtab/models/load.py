@@ -19,6 +19,7 @@ from trimtab.models.tasks import AUTO_CLASSES, check_model
 from trimtab.spec.artifact import COMPANIONS, copy_files
 from trimtab.spec.errors import ModelError
 from trimtab.spec.tasks import Task
+from trimtab.store.tensor_names import is_constant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,8 +50,9 @@ def load(
             output_loading_info=True,
         )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report.get(kind):
-            names = ", ".join(str(name) for name in sorted(report[kind], key=str)[:3])
+        # A mask in the files is no parameter, whatever stock transformers still knows of it.
+        if faults := [str(key) for key in report.get(kind) or () if not is_constant(str(key))]:
+            names = ", ".join(sorted(faults)[:3])
             raise ModelError(
                 f"the weights do not fit the config: {kind.replace('_', ' ')} {names}.", where=str(folder)
             )
