@@ -6,6 +6,7 @@ What it refuses costs next to nothing: sizes are looked at before anything is bu
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def read_bounded(path: Path, where: Path | None = None, *, max_bytes: int = MAX_
     where = where or path
     try:
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, max_bytes) + 1)
     except OSError as error:
         raise ModelError(f"the file cannot be read: {error.strerror}.", where=str(where)) from error
     if len(data) > max_bytes:
