@@ -1,7 +1,6 @@
 """A recipe from a stranger costs little, whatever is in it: it is read, or refused in a sentence."""
 
 import time
-import tracemalloc
 
 import pytest
 
@@ -37,7 +36,6 @@ def test_the_largest_recipe_of_a_kind_is_refused_soon(kind):
     head, unit = UNITS[kind]
     count = (MAX_BYTES - len(head)) // len(unit.format(12345, 12345))
     text = head + "".join(unit.format(number, number) for number in range(count))
-    tracemalloc.start()
     start = time.process_time()
     with pytest.raises(RecipeError):
         Recipe.parse(text[:MAX_BYTES])

@@ -290,6 +290,13 @@ def test_quantized_folders_are_refused_by_their_tensors(make_model, write_weight
         admit(folder)
 
 
+def test_a_model_type_is_a_word(make_model):
+    folder = make_model()
+    (folder / "config.json").write_text('{"model_type": ["llama"]}')
+    with pytest.raises(ModelError, match="model_type"):
+        admit(folder)
+
+
 def test_weights_under_another_name_by_the_config_are_refused(make_model):
     folder = make_model()
     (folder / "config.json").write_text('{"transformers_weights": "other.safetensors"}')

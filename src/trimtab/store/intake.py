@@ -76,6 +76,8 @@ def examine(folder: Path) -> Admitted:
     if CONFIG not in found:
         raise _no_config(found, folder)
     config = read_object(found[CONFIG], folder / CONFIG)
+    if not isinstance(config.get("model_type", ""), str):
+        raise ModelError("model_type is not a word.", where=str(folder / CONFIG))
     _refuse_other_weights(config, folder)
     files = deciding_files(folder, found)
     if not any(name.endswith(_WEIGHTS_SUFFIX) for name in files):
