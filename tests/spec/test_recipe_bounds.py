@@ -39,11 +39,7 @@ def test_the_largest_recipe_of_a_kind_is_refused_soon(kind):
     start = time.process_time()
     with pytest.raises(RecipeError):
         Recipe.parse(text[:MAX_BYTES])
-    assert (
-        time.process_time() - start < 5
-    )  # tracing makes it several times slower; unbounded it took a minute
-    assert tracemalloc.get_traced_memory()[1] < 100 << 20
-    tracemalloc.stop()
+    assert time.process_time() - start < 1  # unbounded it took up to a minute
 
 
 def test_eighty_thousand_keys_in_a_file_are_not_read(tmp_path):
