@@ -70,7 +70,7 @@ def test_faults_are_sentences_with_the_right_code(trimtab, model, tmp_path):
     (model / "pytorch_model.bin").write_bytes(b"x")
     code, out, err = trimtab("models", "import", str(model))
     assert (code, out) == (2, "")
-    assert err.startswith("error: pytorch_model.bin: ")
+    assert err.startswith(f"error: {model}/pytorch_model.bin: ")
     assert "safetensors" in err
     assert trimtab("models", "import", str(tmp_path / "nowhere"))[0] == 2
     assert trimtab("models", "show", "nobody")[0] == 2

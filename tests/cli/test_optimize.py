@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.cli.optimize import plain_name
-
 GOOD = "version: 1\nname: it\nmodel: ./model\ndata: {test: {text: t.txt}}\n"
 
 
@@ -59,10 +57,3 @@ def test_a_folder_without_config(tmp_path: Path) -> None:
     done = _run(tmp_path / "home", str(tmp_path / "model"), "--data", f"text:{tmp_path / 't.txt'}")
     assert done.returncode == 2
     assert "config.json" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("folder", "name"), [("Qwen3-0.6B", "qwen3-0.6b"), ("my model", "my-model"), ("_x", "x"), ("ü", "model")]
-)
-def test_a_folder_gives_a_name(folder: str, name: str) -> None:
-    assert plain_name(Path("some") / folder) == name

@@ -35,6 +35,12 @@ def config_of(name, **changes):
     return makers[name]()
 
 
+@pytest.fixture
+def config_values():
+    """`config_values("llama")` → what its config.json says, in full."""
+    return lambda name: {k: v for k, v in config_of(name).to_dict().items() if not k.startswith("_")}
+
+
 def write_tokenizer(folder):
     """A byte-level tokenizer without merges: 256 bytes and the end of text, id 0."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

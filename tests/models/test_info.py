@@ -65,14 +65,19 @@ def test_untied_and_list_of_eos_ids(make_model):
         (lambda f: (f / "config.json").unlink(), "no config.json"),
         (lambda f: (f / "pytorch_model.bin").write_bytes(b"\x80"), "pytorch_model.bin"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 40), "not safetensors"),
-        (lambda f: (f / "config.json").write_text("{"), "not JSON"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 40), "not a safetensors file"),
+        (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
         (lambda f: _config(f, auto_map={"AutoModel": "evil.Model"}), "auto_map"),
         (lambda f: _config(f, model_type="mamba"), "'mamba'"),
         (lambda f: _config(f, hidden_size=-1), "hidden_size"),
         (lambda f: _config(f, quantization_config={"bits": 4}), "quantized"),
         (
-            lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../etc/x"}}'),
+            lambda f: (
+                (f / "model.safetensors").unlink(),
+                (f / "model.safetensors.index.json").write_text(
+                    '{"weight_map": {"a": "../../etc/x"}, "metadata": {}}'
+                ),
+            ),
             "outside of the folder",
         ),
     ],

@@ -46,12 +46,43 @@ def test_licence_template_and_generation_settings_are_kept(make_model, tmp_path)
     assert list(tmp_path.glob(".saved*")) == []
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_that_are_no_numbers_are_told_as_such(make_model, value, dtype):
+    folder = make_model("llama", dtype=dtype)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"][3, 5] = float(value)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"not finite .* in model\.layers\.1\.mlp\.down_proj\.weight"):
+        load(folder)
+
+
+def test_large_weights_are_numbers(make_model):
+    folder = make_model("llama")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"][:] = 3e38
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"hidden_act": "nonsense"}, {"use_cache": 3}, {"pad_token_id": 5000}, {"attention_dropout": "a"}],
+)
+def test_a_config_that_transformers_does_not_take_is_a_sentence(make_model, changes):
+    folder = make_model("llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ModelError, match=r"config\.json: transformers does not take this config"):
+        load(folder)
+
+
 def test_missing_weights_are_refused(make_model):
     folder = make_model("llama")
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"missing keys model.layers.1.mlp.up_proj"):
+    with pytest.raises(ModelError, match=r"lack model.layers.1.mlp.up_proj"):
         load(folder)
 
 

@@ -13,9 +13,9 @@ from trimtab.store.store import Store
 def write_weights():
     """`write_weights(path, data)` writes a safetensors file of one uint8 tensor."""
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes, name: str = "w") -> None:
         header = json.dumps(
-            {"w": {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}
+            {name: {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}
         ).encode()
         path.write_bytes(struct.pack("<Q", len(header)) + header + data)
 

@@ -36,10 +36,12 @@ def evaluate(
 ) -> None:
     """Measure perplexity, divergence, agreement and flips of a build against the model in float32."""
     from trimtab.evaluation.folders import evaluate as run
+    from trimtab.models.info import inspect
     from trimtab.store.artifact import as_stored, proven
     from trimtab.store.home import home
 
     source = text_source(data)
+    inspect(folder)
     asked = {"weight_format": weight_format, "engine": engine}
     serving = msgspec.structs.replace(
         proven(folder) or as_stored(folder),

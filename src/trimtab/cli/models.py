@@ -11,6 +11,7 @@ import typer
 from trimtab.cli.console import emit_json, say, table
 from trimtab.spec.artifact import PASSPORT, SERVING
 from trimtab.spec.errors import UsageError
+from trimtab.spec.folder import store_name
 from trimtab.spec.ids import parse_reference
 from trimtab.spec.units import format_bytes, format_count
 
@@ -86,7 +87,10 @@ def import_(
     json: Json = False,
 ) -> None:
     """Copy a model folder into the store, as a new version. Pickles and remote code are refused."""
-    version = _store().import_folder(folder, name or folder.resolve().name.lower())
+    from trimtab.models.info import check_folder
+
+    parameters = check_folder(folder)
+    version = _store().import_folder(folder, name or store_name(folder), parameters=parameters)
     _show(version, f"imported as {version.reference} ({format_bytes(version.bytes)})", json=json)
 
 

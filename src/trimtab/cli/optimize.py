@@ -10,13 +10,12 @@ import typer
 from trimtab.cli.console import emit_json, say, stages, table
 from trimtab.cli.sources import text_source
 from trimtab.spec.errors import EXIT_REFUSED, UsageError
+from trimtab.spec.folder import store_name
 from trimtab.spec.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from trimtab.spec.recipe import Recipe
     from trimtab.spec.verdict import Candidate, Verdict
-
-MODEL_NAME_LENGTH = 64
 
 
 def optimize(
@@ -61,18 +60,12 @@ def recipe_of(source: Path, data: str | None, name: str | None) -> Recipe:
     return Recipe.model_validate(
         {
             "version": 1,
-            "name": name or plain_name(source),
+            "name": name or store_name(source),
             "model": str(source.resolve()),
             "data": {"test": text_source(data).model_dump(exclude_none=True)},
             "search": {"distill_tokens": 0},
         }
     )
-
-
-def plain_name(folder: Path) -> str:
-    """A store name from a folder's: `Qwen3-0.6B` → `qwen3-0.6b`."""
-    letters = [c if c.isalnum() or c in "._-" else "-" for c in folder.resolve().name.lower() if c.isascii()]
-    return "".join(letters).lstrip("._-")[:MODEL_NAME_LENGTH] or "model"
 
 
 def show_forecast(recipe: Recipe, output: Path | None = None) -> None:

@@ -11,7 +11,8 @@ import msgspec
 import typer
 
 from trimtab.cli.console import emit_json, say
-from trimtab.spec.errors import EngineError, ModelError
+from trimtab.spec.errors import EngineError
+from trimtab.spec.folder import model_name
 from trimtab.spec.serving import EngineName, ServingConfiguration, WeightFormat
 
 if TYPE_CHECKING:
@@ -94,27 +95,21 @@ def _end(_number: int, _frame: object) -> NoReturn:
 
 
 def served_model(target: str, overrides: Overrides, stack: ExitStack) -> ServedModel:
+    from trimtab.models.info import inspect
     from trimtab.service.launch import ServedModel
 
     if target == MOCK:
         return ServedModel(
             name=MOCK, serving=ServingConfiguration(engine="mock", replicas=overrides.replicas or 1)
         )
-    if "/" in target:
-        from trimtab.models.info import inspect
-
-        folder, name = Path(target).expanduser().resolve(), Path(target).expanduser().resolve().name
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                "This is not a model folder: it has no config.json.",
-                where=target,
-                remedy="Name a folder in Hugging Face layout, or a model of the store without any '/'.",
-            )
-        inspect(folder)  # what no worker would take is told before one is started
+    if "/" in target or target in (".", ".."):
+        folder, name = Path(target).expanduser(), model_name(Path(target))
     else:
         from trimtab.store.store import Store
 
         folder, name = stack.enter_context(Store().open(target)), target
+    inspect(folder)  # what no worker would take is told before one is started
+    folder = folder.resolve()
     return ServedModel(name=name, artifact=folder, serving=_configuration(folder, name, overrides))
 
 

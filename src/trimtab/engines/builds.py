@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimtab.engines.builder import Builder
-from trimtab.engines.record import versions
+from trimtab.engines.record import RECORD, versions
 from trimtab.engines.refusals import torch_dtype
 from trimtab.models.info import inspect
 from trimtab.spec.artifact import content_digest
 from trimtab.spec.ids import digest
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.store.builds import BuildCache
-
-_WEIGHT_SUFFIXES = (".bin", ".safetensors")
 
 
 def ensure_build(artifact: Path, serving: ServingConfiguration, home: Path) -> Path:
@@ -60,4 +58,6 @@ def build_key(artifact: Path, serving: ServingConfiguration) -> dict[str, object
 
 def weights_bytes(build: Path) -> int:
     """Bytes of weights on disk in what an engine loads: a build, or an artifact for engines without builds."""
-    return sum(path.stat().st_size for path in build.iterdir() if path.suffix in _WEIGHT_SUFFIXES)
+    if (build / RECORD).is_file():
+        return sum(path.stat().st_size for path in build.iterdir() if path.suffix == ".bin")
+    return inspect(build).weights_bytes

@@ -31,10 +31,59 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     context: str = "max_position_embeddings"
 
 
+# Tensor → the sizes of its axes, by name.
+Shapes = dict[str, tuple[str, ...]]
+
+_LLAMA_TENSORS: Shapes = {
+    "input_layernorm.weight": ("hidden",),
+    "self_attn.q_proj.weight": ("queries", "hidden"),
+    "self_attn.k_proj.weight": ("keys", "hidden"),
+    "self_attn.v_proj.weight": ("keys", "hidden"),
+    "self_attn.o_proj.weight": ("hidden", "queries"),
+    "post_attention_layernorm.weight": ("hidden",),
+    "mlp.gate_proj.weight": ("ffn", "hidden"),
+    "mlp.up_proj.weight": ("ffn", "hidden"),
+    "mlp.down_proj.weight": ("hidden", "ffn"),
+}
+_INPUT_BIASES: Shapes = {
+    "self_attn.q_proj.bias": ("queries",),
+    "self_attn.k_proj.bias": ("keys",),
+    "self_attn.v_proj.bias": ("keys",),
+}
+_ATTENTION_BIASES: dict[str, Shapes] = {
+    "attention_bias": {**_INPUT_BIASES, "self_attn.o_proj.bias": ("hidden",)}
+}
+_MLP_BIASES: dict[str, Shapes] = {
+    "mlp_bias": {
+        "mlp.gate_proj.bias": ("ffn",),
+        "mlp.up_proj.bias": ("ffn",),
+        "mlp.down_proj.bias": ("hidden",),
+    }
+}
+_HEAD_NORMS: Shapes = {"self_attn.q_norm.weight": ("head_dim",), "self_attn.k_norm.weight": ("head_dim",)}
+_GPT2_TENSORS: Shapes = {
+    "ln_1.weight": ("hidden",),
+    "ln_1.bias": ("hidden",),
+    "attn.c_attn.weight": ("hidden", "three_hidden"),
+    "attn.c_attn.bias": ("three_hidden",),
+    "attn.c_proj.weight": ("hidden", "hidden"),
+    "attn.c_proj.bias": ("hidden",),
+    "ln_2.weight": ("hidden",),
+    "ln_2.bias": ("hidden",),
+    "mlp.c_fc.weight": ("hidden", "ffn"),
+    "mlp.c_fc.bias": ("ffn",),
+    "mlp.c_proj.weight": ("ffn", "hidden"),
+    "mlp.c_proj.bias": ("hidden",),
+}
+
+
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """One family. `norms` are a layer's two norms in order; `gates` the FFN's inputs, `down` its output.
 
-    `tied` is what an absent `tie_word_embeddings` means; `defaults` what other absent config values mean.
+    `tied` is what an absent `tie_word_embeddings` means; `defaults` what other absent config values mean, as the
+    stock config class has it; `not_null` are keys that it takes no null for, `aliases` second names of keys, which
+    win. `free_head_dim`: heads × head_dim need not be the hidden size. `layer_tensors` and `layer_biases` are the
+    shapes of a layer's weights, in sizes named by `models.expected`; a bias is there if its config key says so.
     `kv_cuts` is empty where the config cannot say that heads are fewer than hidden ÷ head_dim.
     `rotary` makes rotary position embeddings, `positions` learned ones, followed by `embedding_dropout`.
     Tensor parallelism splits the outputs of `columns` and the inputs of `rows`; `head_norms` then see a rank's
@@ -87,10 +136,22 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     head_norms: tuple[str, ...] = ()
     tied: bool = False
     defaults: dict[str, int] = {}
+    aliases: dict[str, str] = {}
+    not_null: tuple[str, ...] = ("intermediate_size",)
+    free_head_dim: bool = True
+    layer_tensors: Shapes = msgspec.field(default_factory=lambda: _LLAMA_TENSORS)
+    layer_biases: dict[str, Shapes] = {}
 
     def layer(self, index: int) -> str:
         """`model.layers.3`."""
         return f"{self.layers}.{index}"
+
+
+def _defaults(*, vocabulary: int, ffn: int, context: int, kv_heads: int | None = None) -> dict[str, int]:
+    """What the stock config class of a Llama-like family fills in; without `kv_heads` as many as heads."""
+    common = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+    sizes = {"vocab_size": vocabulary, "intermediate_size": ffn, "max_position_embeddings": context}
+    return common | sizes | ({"num_key_value_heads": kv_heads} if kv_heads else {})
 
 
 _GPT2 = Family(
@@ -127,18 +188,48 @@ _GPT2 = Family(
     columns=(),
     rows=(),
     tied=True,
+    defaults={"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12},
+    aliases={
+        "n_embd": "hidden_size",
+        "n_positions": "max_position_embeddings",
+        "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads",
+    },
+    not_null=(),
+    free_head_dim=False,
+    layer_tensors=_GPT2_TENSORS,
 )
 
 FAMILIES: dict[str, Family] = {
-    "llama": Family(name="llama", architecture="LlamaForCausalLM"),
-    "qwen2": Family(name="qwen2", architecture="Qwen2ForCausalLM"),
+    "llama": Family(
+        name="llama",
+        architecture="LlamaForCausalLM",
+        defaults=_defaults(vocabulary=32_000, ffn=11_008, context=2048),
+        free_head_dim=False,
+        layer_biases=_ATTENTION_BIASES | _MLP_BIASES,
+    ),
+    "qwen2": Family(
+        name="qwen2",
+        architecture="Qwen2ForCausalLM",
+        defaults=_defaults(vocabulary=151_936, ffn=22_016, context=32_768, kv_heads=32),
+        not_null=("intermediate_size", "head_dim"),
+        layer_tensors=_LLAMA_TENSORS | _INPUT_BIASES,
+    ),
     "qwen3": Family(
         name="qwen3",
         architecture="Qwen3ForCausalLM",
         head_norms=("self_attn.q_norm", "self_attn.k_norm"),
-        defaults={"head_dim": 128},
+        defaults=_defaults(vocabulary=151_936, ffn=22_016, context=32_768, kv_heads=32) | {"head_dim": 128},
+        not_null=("intermediate_size", "head_dim"),
+        layer_tensors=_LLAMA_TENSORS | _HEAD_NORMS,
+        layer_biases=_ATTENTION_BIASES,
     ),
-    "mistral": Family(name="mistral", architecture="MistralForCausalLM", defaults={"num_key_value_heads": 8}),
+    "mistral": Family(
+        name="mistral",
+        architecture="MistralForCausalLM",
+        defaults=_defaults(vocabulary=32_000, ffn=14_336, context=131_072, kv_heads=8),
+        not_null=("intermediate_size", "num_key_value_heads"),
+    ),
     "gpt2": _GPT2,
 }
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trimtab.models.bounds import check_sizes
 from trimtab.models.families import ENCODERS, FAMILIES, IMAGE_MODELS
-from trimtab.models.info import CONFIG, inspect, read_config, refuse_code, weight_files
+from trimtab.models.info import CONFIG, inspect, read_config
 from trimtab.spec.artifact import PREPROCESSOR
 from trimtab.spec.errors import ModelError
 from trimtab.spec.tasks import Task
+from trimtab.store.intake import examine
 
 # The stock class that loads a model for a task.
 AUTO_CLASSES: Mapping[Task, str] = {
@@ -53,8 +55,8 @@ def check_model(folder: Path, task: Task) -> None:
             where=str(folder / CONFIG),
             remedy=f"Known: {', '.join(MODELS[task])}.",
         )
-    refuse_code(folder)
-    weight_files(folder)
+    admitted = examine(folder)
+    check_sizes(admitted.config, admitted.tensors, folder / CONFIG)
 
 
 def class_names(classes: Sequence[str]) -> dict[str, Any]:

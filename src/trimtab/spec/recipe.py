@@ -19,7 +19,7 @@ from trimtab.spec.ids import NAME
 from trimtab.spec.layout import Layout, layout_from, parse_layout
 from trimtab.spec.part import Part
 from trimtab.spec.recipe_data import Data
-from trimtab.spec.recipe_yaml import Document, KeyPath
+from trimtab.spec.recipe_yaml import MAX_BYTES, Document, KeyPath
 from trimtab.spec.tasks import TASKS_OF, Task, classifies, data_fault, only_task_of
 
 Duration = Annotated[float, BeforeValidator(units.parse_duration)]
@@ -189,7 +189,8 @@ class Recipe(Part):
         """Raises `RecipeError` naming line, key path and the nearest valid key."""
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open(encoding="utf-8") as file:
+                text = file.read(MAX_BYTES + 1)
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise RecipeError(f"the recipe cannot be read: {reason}.", where=str(path)) from error

@@ -7,7 +7,9 @@ import yaml
 from trimtab.spec.errors import RecipeError
 
 KeyPath = tuple[str | int, ...]
-MAX_BYTES = 1 << 20
+# A recipe has some dozens of values. The parser takes ten microseconds for each character and more for each value.
+MAX_BYTES = 1 << 16
+MAX_VALUES = 2000
 MAX_DEPTH = 32
 _PLAIN = frozenset(
     f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")
@@ -71,12 +73,15 @@ class _Builder:
 
 def _check_events(text: str, name: str) -> None:
     """Refuses what would cost without bound once built: aliases, and nesting that no recipe needs."""
-    depth = 0
+    depth = values = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise RecipeError(
                 "YAML aliases (*name) are not taken.", where=name, remedy="Write the value out."
             )
+        values += isinstance(event, yaml.NodeEvent)
+        if values > MAX_VALUES:
+            raise RecipeError(f"it has over {MAX_VALUES} keys and values.", where=name)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             line = event.start_mark.line + 1
@@ -89,7 +94,7 @@ class Document:
     def __init__(self, text: str, name: str) -> None:
         """Raises `RecipeError` with file and line for anything that is not one mapping of plain data."""
         if len(text) > MAX_BYTES:
-            raise RecipeError(f"the file is over {MAX_BYTES} characters.", where=name)
+            raise RecipeError(f"the file is over {MAX_BYTES} bytes.", where=name)
         self._builder = _Builder(name)
         try:
             _check_events(text, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import msgspec
@@ -10,8 +9,11 @@ import msgspec
 from trimtab.spec.artifact import PASSPORT, SERVING, Passport
 from trimtab.spec.errors import ModelError
 from trimtab.spec.hardware import usable_cores
+from trimtab.spec.json_file import read_bounded
 from trimtab.spec.serving import ServingConfiguration
+from trimtab.store.intake import examine
 from trimtab.store.store import Store
+from trimtab.store.tensor_names import stored_dtype
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,21 +39,14 @@ def proven(folder: Path) -> ServingConfiguration | None:
     if not path.is_file():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ServingConfiguration)
-    except msgspec.MsgspecError as error:
+        return msgspec.json.decode(read_bounded(path), type=ServingConfiguration)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ModelError(f"Not a serving configuration: {error}.", where=str(path)) from error
 
 
 def as_stored(folder: Path) -> ServingConfiguration:
-    """Served as it is, on all cores: no bits are dropped before somebody has measured what that costs."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError("the folder has no config.json.", where=str(folder)) from error
-    except ValueError as error:
-        raise ModelError("the file is not JSON.", where=str(path)) from error
-    stored = config.get("dtype", config.get("torch_dtype")) if isinstance(config, dict) else None
+    """Served as its files have it, on all cores: no bits are dropped before somebody has measured what that costs."""
+    stored = stored_dtype(examine(folder).tensors)
     return ServingConfiguration(
         weight_format="bf16" if stored == "bfloat16" else "float32",
         kv_precision="float32",

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from trimtab.spec.artifact import PASSPORT, Passport, content_part, file_digest, manifest_digest
 from trimtab.spec.artifact import files as artifact_files
-from trimtab.spec.errors import IntegrityError, ModelError, NotFoundError, RefusedError, UsageError
+from trimtab.spec.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from trimtab.spec.ids import Reference, check_name, parse_reference
 from trimtab.spec.version import __version__
 from trimtab.store import intake, signing
@@ -62,21 +62,19 @@ class Store:
         """
         return self._take(intake.admit(folder), name, tuple(aliases), lambda _: None)
 
-    def import_folder(self, folder: Path, name: str) -> Version:
+    def import_folder(self, folder: Path, name: str, *, parameters: int | None = None) -> Version:
         """Publish somebody else's model folder. A passport is written if it has none. Raises as `publish`
         does.
+
+        `parameters` is what one who knows the architecture counts (`models.info.check_folder`); else all
+        elements that are no constants count.
         """
-        files = intake.admit(folder)
-        if not intake.weights(files):
-            raise ModelError(
-                "this folder holds no safetensors weights.",
-                where=str(folder),
-                remedy="Convert the weights to safetensors, for instance with save_pretrained.",
-            )
+        admitted = intake.examine(folder)
+        files = admitted.files
 
         def write_passport(copy: Path) -> None:
             if PurePosixPath(PASSPORT) not in files:
-                passport = _first_passport(name, files)
+                passport = _first_passport(name, admitted, parameters)
                 (copy / PASSPORT).write_bytes(msgspec.json.format(msgspec.json.encode(passport), indent=2))
 
         return self._take(files, name, (), write_passport)
@@ -285,15 +283,14 @@ def _has_digest(path: Path, digest: str) -> bool:
     return path.is_file() and file_digest(path) == digest
 
 
-def _first_passport(name: str, files: dict[PurePosixPath, Path]) -> Passport:
-    config = intake.read_json(files[PurePosixPath("config.json")])
-    architectures = config.get("architectures") if isinstance(config, dict) else None
+def _first_passport(name: str, admitted: intake.Admitted, parameters: int | None) -> Passport:
+    architectures = admitted.config.get("architectures")
     return Passport(
         name=name,
         architecture=str(architectures[0])
         if isinstance(architectures, list) and architectures
         else "unknown",
-        parameters=intake.count_elements(files),
+        parameters=admitted.parameters if parameters is None else parameters,
         steps=("imported",),
         trimtab_version=__version__,
         # No time in it: importing the same files again must give the same version.

@@ -14,11 +14,19 @@ import torch
 
 from trimtab.data.prepared import prepared_digest
 from trimtab.parallel.ranks import Ranks
-from trimtab.spec.artifact import PREPROCESSOR, TOKENIZER_FILES, content_digest, file_digest, manifest_digest
+from trimtab.spec.artifact import (
+    CONFIG,
+    INDEX,
+    PREPROCESSOR,
+    TOKENIZER_FILES,
+    content_digest,
+    deciding_files,
+    file_digest,
+    manifest_digest,
+)
 from trimtab.spec.errors import UsageError
 from trimtab.training.job import TrainJob
 
-_WEIGHTS = ("config.json", "*.safetensors", "*.safetensors.index.json")
 _SHOWN = 12
 
 
@@ -39,7 +47,7 @@ def origin(job: TrainJob, ranks: Ranks) -> Origin:
     if ranks.first:
         model = Path(job.model)
         digests = {
-            "model": _digest(model, _WEIGHTS),
+            "model": _digest(model, (CONFIG, INDEX, "*.safetensors")),
             "tokenizer": _digest(model, (*TOKENIZER_FILES, PREPROCESSOR)),
             "data": prepared_digest(Path(job.data)),
             "teacher": content_digest(Path(job.teacher)) if job.teacher else "",
@@ -69,9 +77,9 @@ def check_origin(saved: Origin, present: Origin, *, where: Path, accept: bool) -
 
 
 def _digest(folder: Path, patterns: tuple[str, ...]) -> str:
-    chosen = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and any(fnmatch(path.name, pattern) for pattern in patterns)
-    ]
-    return manifest_digest({path.name: file_digest(path) for path in chosen})
+    chosen = {
+        name: file_digest(path)
+        for name, path in deciding_files(folder).items()
+        if any(fnmatch(name, pattern) for pattern in patterns)
+    }
+    return manifest_digest(chosen) if chosen else ""
