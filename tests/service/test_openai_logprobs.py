@@ -38,7 +38,9 @@ def tokenizer():
     return Tokenizer(rust)
 
 
-MODEL = Model("m", ServingConfiguration(engine="mock"), [], tokenizer=tokenizer(), template=None)
+MODEL = Model(
+    "m", ServingConfiguration(engine="mock"), [], tokenizer=tokenizer(), template=None, encoding=None
+)
 
 
 class Owner:
@@ -60,7 +62,9 @@ def answering(kind, prompt=None, *, stops=(), stream=False, alternatives=0, echo
         include_usage=include_usage,
     )
     matched = StopStrings(stops) if stops else None
-    sequence = Sequence(Owner(), 0, order.prompts[0], answer_text(MODEL), matched, MODEL.markup, 1)
+    sequence = Sequence(
+        Owner(), 0, order.prompts[0], answer_text(MODEL, order.prompts[0]), matched, MODEL.markup, 1
+    )
     generation = SimpleNamespace(order=order, sequences=[sequence], prompt_tokens=1, generated_tokens=1)
     exchange = SimpleNamespace(id="req_1", timing=dict)
     return kind(exchange, MODEL, generation), sequence

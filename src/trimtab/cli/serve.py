@@ -57,6 +57,12 @@ def serve(
             metavar="ORIGIN", help="Let web pages of https://app.example call; repeatable; '*' = all."
         ),
     ] = None,
+    trust_markup: Annotated[
+        bool,
+        typer.Option(
+            "--trust-markup", help="Let chat messages write control tokens (<|im_end|>) themselves."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document when ready.")] = False,
 ) -> None:
     """Serve models over HTTP (OpenAI's API) until stopped."""
@@ -76,6 +82,7 @@ def serve(
                 port=port,
                 insecure_http=insecure_http,
                 cors_origins=cors_origin or (),
+                trust_markup=trust_markup,
             )
         )
         if json:

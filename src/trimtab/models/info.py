@@ -21,7 +21,7 @@ from trimtab.spec.json_file import read_object
 from trimtab.store import tensor_names
 from trimtab.store.intake import examine
 from trimtab.store.tensor_names import StoredDtype
-from trimtab.text.tokenizer import eos_ids_of
+from trimtab.text.end_tokens import eos_ids_of
 
 __all__ = ["CONFIG", "ModelInfo", "Shape", "StoredDtype", "inspect", "stored_dtype"]
 

@@ -41,7 +41,7 @@ class Generation:
                 self,
                 index,
                 prompt,
-                answer_text(model),
+                answer_text(model, prompt),
                 stops,
                 model.markup,
                 len(prompt.ids) + order.sampling.max_tokens,

@@ -119,14 +119,15 @@ def start(
     gateway_cores: tuple[int, ...] = (),
     insecure_http: bool = False,
     cors_origins: Sequence[str] = (),
+    trust_markup: bool = False,
     dead_seconds: float = limits.DEAD_SECONDS,
     log: IO[bytes] | int | None = None,
 ) -> Service:
     """Start a service and wait until every model is loaded. Port 0 takes a free one.
 
-    Web pages of `cors_origins` may call it from a browser; "*" means all pages. `log` is where the gateway's stderr
-    goes (None = ours). Raises `UsageError` for an address that cannot be
-    bound or must not be, `EngineError` when a worker does not start.
+    Web pages of `cors_origins` may call it from a browser; "*" means all pages. With `trust_markup`, a chat's
+    messages may write control tokens themselves. `log` is where the gateway's stderr goes (None = ours). Raises
+    `UsageError` for an address that cannot be bound or must not be, `EngineError` when a worker does not start.
     """
     _check_models(models)
     _check_host(host, insecure_http=insecure_http)
@@ -141,6 +142,7 @@ def start(
             cores=gateway_cores,
             cors_origins=origins,
             dead_seconds=dead_seconds,
+            trust_markup=trust_markup,
         )
         path = runtime / "gateway.json"
         configuration.save(settings, path)

@@ -32,10 +32,8 @@ MAX_TOP_LOGPROBS = 20
 MAX_WORD = 256
 MAX_TOKENS = 2**20
 
-# Texts longer than this many characters are tokenized in a thread: the loop must not stand still. Each text costs
-# as much as this many characters beside its own.
+# Texts longer than this many characters are tokenized in a thread: the loop must not stand still.
 LONG_TEXT = 4096
-TEXT_OVERHEAD = 16
 
 DEFAULT_COMPLETION_TOKENS = 16
 # How long a worker may show neither progress nor CPU time before it counts as dead.
@@ -63,3 +61,8 @@ MAX_BLANK_BYTES = 64
 LINGER_SECONDS = 5.0
 # Of all requests whose body is on its way, by what they announce. Who began first makes room for who comes.
 MAX_BODIES_BYTES = 64 * 2**20
+# Long texts that one model reads at once, and those that may wait for it. Each text costs as much as some
+# characters beside its own.
+TEXT_THREADS = 2
+MAX_TEXTS_WAITING = 64
+TEXT_OVERHEAD = 16

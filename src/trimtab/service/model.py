@@ -16,10 +16,10 @@ import msgspec
 
 from trimtab.service import limits
 from trimtab.service.connection import Connection
+from trimtab.service.encoding import Encoding
 from trimtab.service.orders import Order, Prompt
 from trimtab.service.replica import Replica
 from trimtab.service.sequence import Sequence
-from trimtab.service.turns import apart
 from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.spec.wire import Capabilities, Event, Scored, Submit
@@ -78,9 +78,10 @@ class Model:
         *,
         tokenizer: Tokenizer | None,
         template: ChatTemplate | None,
+        encoding: Encoding | None,
     ) -> None:
         self.name, self.serving, self.replicas = name, serving, replicas
-        self.tokenizer, self.template = tokenizer, template
+        self.tokenizer, self.template, self._encoding = tokenizer, template, encoding
         self._hide(tokenizer.special_ids | set(tokenizer.eos_ids) if tokenizer else frozenset())
         self.capabilities: Capabilities | None = None
         self.created = int(time.time())
@@ -108,6 +109,8 @@ class Model:
         await asyncio.gather(*(replica.close(drain_seconds=drain_seconds) for replica in self.replicas))
         if self.template is not None:
             self.template.close()
+        if self._encoding is not None:
+            self._encoding.close()
 
     @property
     def connections(self) -> list[Connection]:
@@ -130,23 +133,18 @@ class Model:
 
     async def encode(self, texts: list[str], *, add_special_tokens: bool = True) -> list[list[int]]:
         """Raises `UsageError` for a model that has no tokenizer."""
-        tokenizer = self.tokenizer
-        if tokenizer is None:
+        return await self.encoding.encode(texts, add_special_tokens=add_special_tokens)
+
+    @property
+    def encoding(self) -> Encoding:
+        """Raises `UsageError` for a model that has no tokenizer."""
+        if self._encoding is None:
             raise UsageError(
                 f"The model {self.name!r} has no tokenizer.",
                 where="prompt",
                 remedy="Send token ids as the prompt.",
             )
-        much = sum(map(len, texts)) + len(texts) * limits.TEXT_OVERHEAD > limits.LONG_TEXT
-        # For many it gives up the interpreter while it works; for one it does not.
-        return await apart(
-            lambda: (
-                tokenizer.encode_many(texts, add_special_tokens=add_special_tokens)
-                if much
-                else [tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
-            ),
-            if_=much,
-        )
+        return self._encoding
 
     @property
     def _places(self) -> int:

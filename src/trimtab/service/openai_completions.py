@@ -46,7 +46,7 @@ class CompletionAnswer(Answer):
         """In order, each token once: where one begins is where the text of those before it ends."""
         index, found = sequence.index, []
         if index not in self._texts:
-            self._texts[index] = answer_text(self.model)
+            self._texts[index] = answer_text(self.model, sequence.prompt)
         text = self._texts[index]
         for each in super().told(sequence, start, stop, scores):
             found.append(msgspec.structs.replace(each, start=self._ends[index]))

@@ -76,11 +76,15 @@ async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
         )
     many = len(request.messages) > limits.MANY_MESSAGES
     messages = await apart(lambda: for_template(request.messages), if_=many)
-    text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(messages))
-    await apart(lambda: refuse_left_out(messages, text), if_=many)
+    marked = await model.encoding.mark(messages)
+    shown = marked or messages
+    text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(shown))
+    await apart(lambda: refuse_left_out(shown, text), if_=many)
+    if marked:
+        return Prompt(ids=await model.encoding.encode_marked(text), goes_on=False)
     # The template writes the special tokens itself.
     (ids,) = await model.encode([text], add_special_tokens=False)
-    return Prompt(ids=ids)
+    return Prompt(ids=ids, goes_on=False)
 
 
 async def _prompts(

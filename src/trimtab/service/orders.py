@@ -10,12 +10,14 @@ from trimtab.spec.wire import Sampling
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """`text` is how it reads, where somebody needs to know: what the client wrote, or the text of its ids.
 
-    `starts`: where each token begins in the text, in characters; empty where nobody asks.
+    `starts`: where each token begins in the text, in characters; empty where nobody asks. `goes_on`: the answer is
+    read as what it adds to the prompt's text. A chat's is a message of its own.
     """
 
     ids: list[int]
     text: str = ""
     starts: list[int] = []
+    goes_on: bool = True
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

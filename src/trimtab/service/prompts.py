@@ -8,7 +8,7 @@ import msgspec
 
 from trimtab.service.model import Model
 from trimtab.service.orders import Prompt
-from trimtab.text.detokenizer import Detokenizer, detokenizer
+from trimtab.text.detokenizer import Detokenizer, detokenizer, prompt_text
 
 # How many characters of a text may be passed over that its tokens do not show, because a normalizer drops them.
 _DROPPED = 16
@@ -24,10 +24,11 @@ class _NoText:
         return ""
 
 
-def answer_text(model: Model) -> Detokenizer:
+def answer_text(model: Model, prompt: Prompt) -> Detokenizer:
     """What turns the ids of one answer into text."""
-    tokenizer = model.tokenizer
-    return _NoText() if tokenizer is None else detokenizer(tokenizer, model.hidden_ids)
+    if model.tokenizer is None:
+        return _NoText()
+    return detokenizer(model.tokenizer, model.hidden_ids, prompt.ids if prompt.goes_on else ())
 
 
 def readable(prompt: Prompt, model: Model, *, starts: bool) -> Prompt:
@@ -38,7 +39,9 @@ def readable(prompt: Prompt, model: Model, *, starts: bool) -> Prompt:
         text = detokenizer(model.tokenizer, model.hidden_ids)
         found, read = _starts(prompt, text, model.markup)
         return msgspec.structs.replace(prompt, text=prompt.text or read, starts=found)
-    return prompt if prompt.text else msgspec.structs.replace(prompt, text=model.tokenizer.decode(prompt.ids))
+    if prompt.text:
+        return prompt
+    return msgspec.structs.replace(prompt, text=prompt_text(model.tokenizer, model.hidden_ids, prompt.ids))
 
 
 def _starts(prompt: Prompt, made: Detokenizer, markup: Mapping[int, str]) -> tuple[list[int], str]:
@@ -61,4 +64,5 @@ def _starts(prompt: Prompt, made: Detokenizer, markup: Mapping[int, str]) -> tup
         elif piece:
             place = written.find(piece, at, at + len(piece) + _DROPPED)
             at = min((at if place < 0 else place) + len(piece), len(written))
-    return starts, "".join([*pieces, made.finish()])
+    # What a prompt of ids ends with may be the beginning of a character that the answer ends.
+    return starts, "".join(pieces)
