@@ -67,7 +67,7 @@ BOUNDED = {
     "Llama 2": made.sentencepiece,
     "Llama 2, first": lambda: made.sentencepiece(scheme="first"),
     "words": made.wordpiece,
-    **{pattern: (lambda pattern=pattern: split_by(pattern)) for pattern in KNOWN_PATTERNS},
+    **{pattern: (lambda pattern=pattern: split_by(pattern)) for pattern in sorted(KNOWN_PATTERNS)},
 }
 
 

@@ -62,6 +62,11 @@ FOLDERS = {
         {"added_tokens": {CHATML[1]: PLAIN_SIZE}, "special_tokens_map": {"eos_token": CHATML[1]}},
     ),
     "eos_token of the settings, in no list": (made.byte_level, {**FAST, "eos_token": CHATML[1]}, {}),
+    "two in added_tokens.json under one id": (
+        made.sentencepiece,
+        {"tokenizer_class": "LlamaTokenizer", "eos_token": {"__type": "AddedToken", **record("<extra>")}},
+        {"added_tokens": {"<extra>": 900, "<pad>": 900}},
+    ),
     "additional_special_tokens": (made.byte_level, {**FAST, "additional_special_tokens": list(CHATML)}, {}),
     "extra_special_tokens by name": (
         made.byte_level,
@@ -274,13 +279,24 @@ def test_equals_auto_tokenizer(name, auto, load, tmp_path):
         assert (expected in ours.eos_ids) or expected >= len(stock)
 
 
+def test_a_named_token_may_be_a_record(tmp_path):
+    """transformers refuses those that do not say that they are tokens; older folders have them."""
+    folder = made.write(
+        tmp_path, made.byte_level(), {**FAST, "eos_token": {"content": "<end>", "lstrip": True}}
+    )
+    tokenizer = Tokenizer.load(folder)
+    (number,) = tokenizer.eos_ids[1:]
+    assert tokenizer.encode("a <end>")[-1] == number
+    assert number in tokenizer.special_ids
+
+
 REFUSED = {
     "a class of its own": (made.unigram, {"tokenizer_class": "T5Tokenizer"}, "T5Tokenizer"),
     "a class for other vocabularies": (made.unigram, {"tokenizer_class": "LlamaTokenizer"}, "Unigram"),
     "code": (made.byte_level, {"auto_map": {"AutoTokenizer": ["a.B", None]}}, "auto_map"),
     "a named token that is a record": (
         made.byte_level,
-        {**FAST, "bos_token": {"content": "<s>"}},
+        {**FAST, "bos_token": {"text": "<s>"}},
         "bos_token",
     ),
     "a list of numbers": (made.byte_level, {**FAST, "extra_special_tokens": [7]}, "extra_special_tokens"),
