@@ -1,13 +1,11 @@
 """The tokenizer's edges: where it is read from, and each id's bytes."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.spec.errors import ModelError
-from trimtab.text.tokenizer import Tokenizer, eos_ids_of
+from trimtab.text.tokenizer import Tokenizer
 
 
 def test_missing_and_broken_files_are_named(tmp_path):
@@ -16,14 +14,6 @@ def test_missing_and_broken_files_are_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match="Not a tokenizer"):
         Tokenizer.load(tmp_path)
-
-
-def test_eos_ids_one_list_or_none(tmp_path):
-    assert eos_ids_of(tmp_path) == ()
-    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 3, "x": 1}))
-    assert eos_ids_of(tmp_path) == (3,)
-    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [3, 4]}))
-    assert eos_ids_of(tmp_path) == (3, 4)
 
 
 @given(st.text(max_size=60))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.data.chat import PLAIN_TEMPLATE
 from trimtab.spec.errors import DataError
-from trimtab.text.tokenizer import eos_ids_of
+from trimtab.text.end_tokens import eos_ids_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -18,7 +18,7 @@ import msgspec
 from trimtab.models.families import Family, family
 from trimtab.spec.artifact import PICKLES
 from trimtab.spec.errors import ModelError
-from trimtab.text.tokenizer import eos_ids_of
+from trimtab.text.end_tokens import eos_ids_of
 
 StoredDtype = Literal["float32", "bfloat16", "float16"]
 

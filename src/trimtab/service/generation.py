@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from trimtab.service.errors import ClientGoneError
 from trimtab.service.model import Model, Scores
-from trimtab.service.orders import Order
+from trimtab.service.orders import Order, Prompt
 from trimtab.service.sequence import Sequence
 from trimtab.spec.errors import TrimtabError
 from trimtab.text.detokenizer import Detokenizer, detokenizer
@@ -44,14 +44,21 @@ class Generation:
         pairs = [(prompt, choice) for prompt in order.prompts for choice in range(order.choices)]
         self.sequences = [
             Sequence(
-                self, index, prompt, self._text(), order.stops, len(prompt.ids) + order.sampling.max_tokens
+                self,
+                index,
+                prompt,
+                self._text(prompt),
+                order.stops,
+                len(prompt.ids) + order.sampling.max_tokens,
             )
             for index, (prompt, _) in enumerate(pairs)
         ]
 
-    def _text(self) -> Detokenizer:
+    def _text(self, prompt: Prompt) -> Detokenizer:
         tokenizer = self._model.tokenizer
-        return _NoText() if tokenizer is None else detokenizer(tokenizer, self._model.hidden_ids)
+        if tokenizer is None:
+            return _NoText()
+        return detokenizer(tokenizer, self._model.hidden_ids, prompt.ids if prompt.goes_on else ())
 
     @property
     def finished(self) -> bool:

@@ -13,6 +13,7 @@ from trimtab.service.openai_orders import completion_order
 from trimtab.service.openai_requests import CompletionRequest, decode
 from trimtab.service.orders import Prompt
 from trimtab.service.sequence import Sequence
+from trimtab.text.detokenizer import prompt_text
 
 
 class CompletionAnswer(Answer):
@@ -24,7 +25,8 @@ class CompletionAnswer(Answer):
     def _prompt_text(self, prompt: Prompt) -> str:
         if prompt.text is not None:
             return prompt.text
-        return "" if self.model.tokenizer is None else self.model.tokenizer.decode(prompt.ids)
+        tokenizer = self.model.tokenizer
+        return "" if tokenizer is None else prompt_text(tokenizer, self.model.hidden_ids, prompt.ids)
 
     def opening(self) -> bytes:
         if not self.order.echo:

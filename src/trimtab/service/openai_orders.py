@@ -74,7 +74,7 @@ async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
     text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(messages))
     # The template writes the special tokens itself.
     (ids,) = await model.encode([text], add_special_tokens=False)
-    return Prompt(ids=ids, text=text)
+    return Prompt(ids=ids, text=text, goes_on=False)
 
 
 async def _prompts(

@@ -8,10 +8,14 @@ from trimtab.spec.wire import Sampling
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """`text` is what the client wrote, None where it sent ids."""
+    """`text` is what the client wrote, None where it sent ids.
+
+    `goes_on`: the answer is read as what it adds to the prompt's text. A chat's is a message of its own.
+    """
 
     ids: list[int]
     text: str | None = None
+    goes_on: bool = True
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

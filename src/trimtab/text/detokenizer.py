@@ -1,5 +1,17 @@
 """Ids to text as they come. However a sequence is cut into pieces, the texts put together are the same.
 
+An answer's text is what it adds to its prompt's: decode(prompt + answer) without decode(prompt). The ids before
+it count in two ways. Decoders that drop the first space of a text (Llama 2, Mistral, Metaspace) drop it of the
+whole, not of the answer; and bytes at a prompt's end may be the beginning of a character that the answer ends.
+
+A chat's answer is the exception: it is a message of its own, so nothing is before it. Where a decoder drops the
+first space, "▁Hello" after "[/INST]" is "Hello", as `tokenizer.decode(generated)` of transformers gives it; clients
+show and compare such texts, and templates trim or space what they get back. (vLLM and llama.cpp keep the space.)
+
+Two things cannot be had while text is shown as it comes. Byte fallback makes every byte of a run a replacement
+character if one of them is wrong; here the characters that are whole already stand. And a decoder that rewrites
+earlier text (WordPiece's clean-up of "it ' s") is followed, but what was shown is not taken back.
+
 Bytes that are the beginning of a character are held back until the character is whole, or until `finish`.
 """
 
@@ -7,12 +19,28 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
 from trimtab.text.tokenizer import Tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _utf8 = codecs.getincrementaldecoder("utf-8")
+# A character has at most four bytes, so three can be the beginning of one.
+_UNFINISHED_BYTES = 3
+# For decoders without bytes of their own: ids that are decoded again with each new one, and those that may wait.
+_CONTEXT_IDS = 8
+_WAITING_IDS = 16
+
+
+def _each_byte(error: UnicodeError) -> tuple[str, int]:
+    """As byte fallback does it: a replacement character for every byte, not for every broken character."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return _REPLACEMENT * (error.end - error.start), error.end
+
+
+codecs.register_error("trimtab.each_byte", _each_byte)
 
 
 class Detokenizer(Protocol):
@@ -27,24 +55,46 @@ class Detokenizer(Protocol):
         ...
 
 
-def detokenizer(tokenizer: Tokenizer, hidden: frozenset[int]) -> Detokenizer:
-    """A fresh one. `hidden` ids (special tokens, ends of text) leave no trace."""
+def detokenizer(tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] = ()) -> Detokenizer:
+    """A fresh one. `hidden` ids (special tokens, ends of text) leave no trace. `before`: the prompt's ids."""
     if tokenizer.kind == "other":
-        return WindowDetokenizer(tokenizer, hidden)
-    return PieceDetokenizer(tokenizer, hidden)
+        return WindowDetokenizer(tokenizer, hidden, before)
+    return PieceDetokenizer(tokenizer, hidden, before)
+
+
+def prompt_text(tokenizer: Tokenizer, hidden: frozenset[int], ids: Sequence[int]) -> str:
+    """A prompt of ids as text, without the beginning of a character that an answer may end.
+
+    With the answer's text behind it, it is the text of both.
+    """
+    if tokenizer.kind != "other":
+        return PieceDetokenizer(tokenizer, hidden).push(ids)
+    shown, _ = _whole_characters(tokenizer, [token for token in ids if token not in hidden])
+    return tokenizer.decode_all(shown)
 
 
 class PieceDetokenizer:
-    """For vocabularies in which every id has bytes of its own: a table and an incremental UTF-8 decoder.
+    """For vocabularies in which every id has bytes of its own: a table and an incremental UTF-8 decoder."""
 
-    Equal to `Tokenizer.decode` for byte-level vocabularies; for sentencepiece's, where the bytes are UTF-8.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, hidden: frozenset[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] = ()) -> None:
         self._pieces, self._texts, self._hidden = tokenizer.pieces, tokenizer.texts, hidden
-        self._utf8 = _utf8("replace")
+        self._utf8 = _utf8("replace" if tokenizer.kind == "bytes" else "trimtab.each_byte")
         self._strip = tokenizer.strips_space
         self._holds = False  # whether a part of a character is held back
+        if before:
+            self._go_on(before)
+
+    def _go_on(self, before: Sequence[int]) -> None:
+        pieces, hidden = self._pieces, self._hidden
+        end, strip = b"", self._strip
+        for token in reversed(before):
+            if token not in hidden:
+                end = pieces[token] + end
+                if len(end) > _UNFINISHED_BYTES:
+                    break
+        self._strip = strip and not end
+        self._utf8.decode(end)
+        self._holds = bool(self._utf8.getstate()[0])
 
     def push(self, ids: Sequence[int]) -> str:
         hidden = self._hidden
@@ -63,30 +113,63 @@ class PieceDetokenizer:
         return text
 
     def finish(self) -> str:
+        self._holds = False
         return self._utf8.decode(b"", final=True)
 
 
 class WindowDetokenizer:
     """For any other tokenizer: decode a short window with and without the new id, and give the difference."""
 
-    def __init__(self, tokenizer: Tokenizer, hidden: frozenset[int]) -> None:
-        self._decode, self._hidden = tokenizer.decode, hidden
-        self._window: list[int] = []
-        self._shown = 0  # how many ids of the window have been turned into text already
+    def __init__(self, tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] = ()) -> None:
+        self._decode, self._knows, self._hidden = tokenizer.decode_all, tokenizer.knows, hidden
+        visible = (token for token in reversed(before) if self._shows(token))
+        last = list(islice(visible, _CONTEXT_IDS))
+        shown, waiting = _whole_characters(tokenizer, last[::-1])
+        self._window = shown + waiting
+        self._shown = len(shown)  # how many ids of the window have been turned into text already
+        self._before = self._decode(shown)
+
+    def _shows(self, token: int) -> bool:
+        return token not in self._hidden and self._knows(token)
 
     def push(self, ids: Sequence[int]) -> str:
-        return "".join([self._push(token) for token in ids if token not in self._hidden])
+        return "".join([self._push(token) for token in ids if self._shows(token)])
 
     def _push(self, token: int) -> str:
         self._window.append(token)
-        before, after = self._decode(self._window[: self._shown]), self._decode(self._window)
-        if len(after) <= len(before) or after.endswith(_REPLACEMENT):
+        after = self._decode(self._window)
+        waiting = len(self._window) - self._shown
+        if after.endswith(_REPLACEMENT) and waiting < _WAITING_IDS:
             return ""
-        del self._window[: self._shown]
+        return self._show(after)
+
+    def _show(self, after: str) -> str:
+        """The new text. Of the window a few ids are kept, so that what follows is not a text's beginning."""
+        text = after[_same(self._before, after) :]
+        kept = self._window[-_CONTEXT_IDS:]
+        before = self._decode(kept) if len(kept) < len(self._window) else after
+        if before or len(self._window) > _WAITING_IDS:
+            self._window, self._before = kept, before
         self._shown = len(self._window)
-        return after[len(before) :]
+        return text
 
     def finish(self) -> str:
-        before, after = self._decode(self._window[: self._shown]), self._decode(self._window)
-        self._shown = len(self._window)
-        return after[len(before) :]
+        return self._show(self._decode(self._window))
+
+
+def _same(first: str, second: str) -> int:
+    """How many characters both begin with."""
+    if second.startswith(first):
+        return len(first)
+    return next(
+        (place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(second)
+    )
+
+
+def _whole_characters(tokenizer: Tokenizer, ids: list[int]) -> tuple[list[int], list[int]]:
+    """`ids` in two: those of whole characters, and at most three that may be the beginning of one."""
+    for count in range(min(_UNFINISHED_BYTES, len(ids)) + 1):
+        shown = ids[: len(ids) - count]
+        if not tokenizer.decode_all(shown[-_CONTEXT_IDS:]).endswith(_REPLACEMENT):
+            return shown, ids[len(shown) :]
+    return ids, []

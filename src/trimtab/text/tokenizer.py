@@ -14,10 +14,15 @@ import msgspec
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from trimtab.spec.errors import ModelError
+from trimtab.spec.errors import UsageError
+from trimtab.text.end_tokens import eos_ids_of
+from trimtab.text.library import faults_as
+from trimtab.text.stock_tokenizer import build, read_folder
 
 Kind = Literal["bytes", "pieces", "other"]
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+# What transformers' `clean_up_tokenization_spaces` draws near, in its order.
+_CLEANED_UP = (".", "?", "!", ",", "' ", "n't", "'m", "'s", "'ve", "'re")
 _UNDERLINE = "▁"  # stands for a space in vocabularies that come from sentencepiece
 
 
@@ -73,38 +78,34 @@ class Texts(dict[int, str | None]):
         return text
 
 
+def _refused(fault: str) -> UsageError:
+    return UsageError(f"The model's tokenizer cannot encode the text: {fault}.", where="prompt")
+
+
 class Tokenizer:
     """`eos_ids` end a text. `special_ids` never show in decoded text. `kind` says how ids become bytes."""
 
-    def __init__(self, rust: tokenizers.Tokenizer, eos_ids: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, rust: tokenizers.Tokenizer, eos_ids: tuple[int, ...] = (), *, cleans_up: bool = False
+    ) -> None:
+        """`cleans_up`: decoded text loses the spaces before punctuation."""
         rust.no_truncation()
         rust.no_padding()
-        self._rust = rust
+        self._rust, self._cleans_up = rust, cleans_up
         self.eos_ids = eos_ids
         self.vocabulary_size = rust.get_vocab_size(with_added_tokens=True)
         self.special_ids = frozenset(
             token for token, added in rust.get_added_tokens_decoder().items() if added.special
         )
-        self.kind, self.strips_space = _decoder_kind(rust)
+        self.kind, self.strips_space = ("other", False) if cleans_up else _decoder_kind(rust)
         self.pieces = Pieces(rust, self.kind)
         self.texts = Texts(self.pieces)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Raises `ModelError` when `tokenizer.json` is missing or is not one."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise ModelError(
-                "The model has no tokenizer.json.",
-                where=str(path),
-                remedy="Save one beside the model: AutoTokenizer.from_pretrained(…).save_pretrained(…).",
-            )
-        try:
-            # The library raises nothing narrower than Exception.
-            rust = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise ModelError(f"Not a tokenizer: {error}.", where=str(path)) from error
-        return cls(rust, eos_ids_of(folder))
+        """Equal to transformers' `AutoTokenizer.from_pretrained(folder)`. Raises `ModelError` where it cannot be."""
+        found = read_folder(folder)
+        return cls(build(found), eos_ids_of(folder), cleans_up=found.cleans_up)
 
     @classmethod
     def of_bytes(cls) -> Tokenizer:
@@ -115,15 +116,33 @@ class Tokenizer:
         return cls(rust)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        return self._rust.encode(text, add_special_tokens=add_special_tokens).ids
+        """Raises `UsageError` for a text that the library does not take."""
+        with faults_as(_refused):
+            return self._rust.encode(text, add_special_tokens=add_special_tokens).ids
 
     def encode_many(self, texts: list[str], *, add_special_tokens: bool = True) -> list[list[int]]:
         """All at once, over the library's own threads."""
-        return [found.ids for found in self._rust.encode_batch(texts, add_special_tokens=add_special_tokens)]
+        with faults_as(_refused):
+            found = self._rust.encode_batch(texts, add_special_tokens=add_special_tokens)
+        return [each.ids for each in found]
 
     def decode(self, ids: list[int]) -> str:
         """Special tokens and ids outside the vocabulary leave no trace."""
-        return self._rust.decode(ids, skip_special_tokens=True)
+        return self._cleaned(self._rust.decode(ids, skip_special_tokens=True))
+
+    def decode_all(self, ids: list[int]) -> str:
+        """With the special tokens."""
+        return self._cleaned(self._rust.decode(ids, skip_special_tokens=False))
+
+    def knows(self, token: int) -> bool:
+        """Whether an id stands for something."""
+        return 0 <= token < 2**31 and self._rust.id_to_token(token) is not None
+
+    def _cleaned(self, text: str) -> str:
+        if self._cleans_up:
+            for ending in _CLEANED_UP:
+                text = text.replace(" " + ending, ending.rstrip())
+        return text
 
 
 def _decoder_kind(rust: tokenizers.Tokenizer) -> tuple[Kind, bool]:
@@ -148,22 +167,3 @@ def _decoder_kind(rust: tokenizers.Tokenizer) -> tuple[Kind, bool]:
         ):
             return "pieces", True
     return "other", False
-
-
-class _Eos(msgspec.Struct):
-    eos_token_id: int | list[int] | None = None
-
-
-def eos_ids_of(folder: Path) -> tuple[int, ...]:
-    """The ids that end a text: `generation_config.json`, else `config.json`; one, a list, or none."""
-    for name in ("generation_config.json", "config.json"):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            found = msgspec.json.decode(path.read_bytes(), type=_Eos).eos_token_id
-        except msgspec.MsgspecError as error:
-            raise ModelError(f"eos_token_id cannot be read: {error}.", where=str(path)) from error
-        if found is not None:
-            return tuple(found) if isinstance(found, list) else (found,)
-    return ()
