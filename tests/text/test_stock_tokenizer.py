@@ -243,11 +243,24 @@ def auto():
         yield AutoTokenizer
 
 
+@pytest.fixture
+def load():
+    opened = []
+
+    def loaded(folder):
+        opened.append(Tokenizer.load(folder))
+        return opened[-1]
+
+    yield loaded
+    for each in opened:
+        each.close()
+
+
 @pytest.mark.parametrize("name", FOLDERS)
-def test_equals_auto_tokenizer(name, auto, tmp_path):
+def test_equals_auto_tokenizer(name, auto, load, tmp_path):
     make, config, files = FOLDERS[name]
     folder = made.write(tmp_path, make(), config, **files)
-    stock, ours = auto.from_pretrained(folder), Tokenizer.load(folder)
+    stock, ours = auto.from_pretrained(folder), load(folder)
     for text in made.SAMPLES:
         for special in (True, False):
             ids = ours.encode(text, add_special_tokens=special)
@@ -255,6 +268,7 @@ def test_equals_auto_tokenizer(name, auto, tmp_path):
         assert ours.decode(ids) == stock.decode(ids, skip_special_tokens=True), text
         assert ours.decode_all(ids) == stock.decode(ids, skip_special_tokens=False), text
     assert ours.vocabulary_size == len(stock)
+    assert ours.guarded == (name == "Unigram")
     if stock.eos_token is not None:
         expected = stock.eos_token_id
         assert (expected in ours.eos_ids) or expected >= len(stock)

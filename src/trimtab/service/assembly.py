@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trimtab.service.configuration import GatewayConfiguration, ServedModel
+from trimtab.service.encoding import Encoding
 from trimtab.service.model import Model
 from trimtab.service.replica import Place, Replica
 from trimtab.service.worker_process import Spawn, spawn_worker
 from trimtab.spec.errors import UsageError
+from trimtab.text.rows import check_rows
 from trimtab.text.templates import ChatTemplate
 from trimtab.text.tokenizer import Tokenizer
 
@@ -45,7 +47,16 @@ def make_model(
             log.warning("no tokenizer.json: only token ids are served", model=served.name)
         tokenizer = Tokenizer.load(served.artifact) if has_tokenizer else None
         template = ChatTemplate.load(served.artifact) if has_tokenizer else None
-    return Model(served.name, served.serving, replicas, tokenizer=tokenizer, template=template)
+    encoding = None
+    if tokenizer is not None:
+        source = template.source if template is not None else ""
+        if served.artifact is not None:
+            for line in check_rows(tokenizer, source, served.artifact):
+                log.warning(line, model=served.name)
+        encoding = Encoding(served.name, tokenizer, source, trust_markup=settings.trust_markup)
+    return Model(
+        served.name, served.serving, replicas, tokenizer=tokenizer, template=template, encoding=encoding
+    )
 
 
 def _place(served: ServedModel, index: int, settings: GatewayConfiguration, cores: tuple[int, ...]) -> Place:

@@ -20,7 +20,9 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class GatewayConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`runtime` is a private folder for sockets, removed at the end. Empty `cores` = not pinned."""
+    """`runtime` is a private folder for sockets, removed at the end. Empty `cores` = not pinned. With
+    `trust_markup`, a chat's messages may write control tokens themselves.
+    """
 
     models: tuple[ServedModel, ...]
     home: Path
@@ -28,6 +30,7 @@ class GatewayConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     cores: tuple[int, ...] = ()
     dead_seconds: float = limits.DEAD_SECONDS
     drain_seconds: float = limits.DRAIN_SECONDS
+    trust_markup: bool = False
 
 
 def _encode(value: Any) -> str:

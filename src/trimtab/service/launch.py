@@ -117,11 +117,13 @@ def start(
     port: int = 8000,
     gateway_cores: tuple[int, ...] = (),
     insecure_http: bool = False,
+    trust_markup: bool = False,
     dead_seconds: float = limits.DEAD_SECONDS,
     log: IO[bytes] | int | None = None,
 ) -> Service:
     """Start a service and wait until every model is loaded. Port 0 takes a free one.
 
+    With `trust_markup`, a chat's messages may write control tokens themselves.
     `log` is where the gateway's stderr goes (None = ours). Raises `UsageError` for an address that cannot be
     bound or must not be, `EngineError` when a worker does not start.
     """
@@ -131,7 +133,12 @@ def start(
         url = _url(listener)
         runtime = _runtime_folder()
         settings = GatewayConfiguration(
-            models=tuple(models), home=home, runtime=runtime, cores=gateway_cores, dead_seconds=dead_seconds
+            models=tuple(models),
+            home=home,
+            runtime=runtime,
+            cores=gateway_cores,
+            dead_seconds=dead_seconds,
+            trust_markup=trust_markup,
         )
         path = runtime / "gateway.json"
         configuration.save(settings, path)

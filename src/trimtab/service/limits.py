@@ -39,3 +39,9 @@ LOAD_DEAD_SECONDS = 120.0
 # At the end: for running answers, then for a worker to leave.
 DRAIN_SECONDS = 600.0
 WORKER_DRAIN_SECONDS = 10.0
+
+# Long texts that one model reads at once, and those that may wait for it. Each text costs as much as some
+# characters beside its own.
+TEXT_THREADS = 2
+MAX_TEXTS_WAITING = 64
+TEXT_OVERHEAD = 16

@@ -14,8 +14,8 @@ from array import array
 
 import msgspec
 
-from trimtab.service import limits
 from trimtab.service.connection import Connection
+from trimtab.service.encoding import Encoding
 from trimtab.service.orders import Order, Prompt
 from trimtab.service.replica import Replica
 from trimtab.service.sequence import Sequence
@@ -76,9 +76,10 @@ class Model:
         *,
         tokenizer: Tokenizer | None,
         template: ChatTemplate | None,
+        encoding: Encoding | None,
     ) -> None:
         self.name, self.serving, self.replicas = name, serving, replicas
-        self.tokenizer, self.template = tokenizer, template
+        self.tokenizer, self.template, self._encoding = tokenizer, template, encoding
         self.hidden_ids = tokenizer.special_ids | set(tokenizer.eos_ids) if tokenizer else frozenset()
         self.capabilities: Capabilities | None = None
         self.created = int(time.time())
@@ -99,6 +100,8 @@ class Model:
         await asyncio.gather(*(replica.close(drain_seconds=drain_seconds) for replica in self.replicas))
         if self.template is not None:
             self.template.close()
+        if self._encoding is not None:
+            self._encoding.close()
 
     @property
     def connections(self) -> list[Connection]:
@@ -121,18 +124,18 @@ class Model:
 
     async def encode(self, texts: list[str], *, add_special_tokens: bool = True) -> list[list[int]]:
         """Raises `UsageError` for a model that has no tokenizer."""
-        tokenizer = self.tokenizer
-        if tokenizer is None:
+        return await self.encoding.encode(texts, add_special_tokens=add_special_tokens)
+
+    @property
+    def encoding(self) -> Encoding:
+        """Raises `UsageError` for a model that has no tokenizer."""
+        if self._encoding is None:
             raise UsageError(
                 f"The model {self.name!r} has no tokenizer.",
                 where="prompt",
                 remedy="Send token ids as the prompt.",
             )
-        if sum(map(len, texts)) <= limits.LONG_TEXT:
-            return [tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
-        return await asyncio.get_running_loop().run_in_executor(
-            None, lambda: tokenizer.encode_many(texts, add_special_tokens=add_special_tokens)
-        )
+        return self._encoding
 
     def admit(self, count: int) -> None:
         """Raises `OverloadedError` unless `count` more sequences may be sent."""

@@ -71,10 +71,13 @@ async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
             remedy="Use /v1/completions, or put a chat_template.jinja into the model's folder.",
         )
     messages = [message.plain() for message in request.messages]
-    text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(messages))
+    marked = await model.encoding.mark(messages)
+    text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(marked or messages))
+    if marked:
+        return Prompt(ids=await model.encoding.encode_marked(text), goes_on=False)
     # The template writes the special tokens itself.
     (ids,) = await model.encode([text], add_special_tokens=False)
-    return Prompt(ids=ids, text=text, goes_on=False)
+    return Prompt(ids=ids, goes_on=False)
 
 
 async def _prompts(

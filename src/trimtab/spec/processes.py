@@ -16,6 +16,7 @@ MODULES: Mapping[str, str] = {
     "build": "trimtab.engines.build",
     "rank": "trimtab.parallel.launching.rank",
     "template": "trimtab.text.template_child",
+    "encoder": "trimtab.text.encoder_child",
     "load": "trimtab.bench.load_child",
 }
 

@@ -60,4 +60,4 @@ def _of_tokenizer(folder: Path) -> int | None:
         for record in found.file.added_tokens:
             if record.get("content") == text:
                 return record["id"]
-    return build(found).token_to_id(text)
+    return build(found, decodes_only=True).token_to_id(text)

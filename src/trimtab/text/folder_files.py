@@ -14,10 +14,20 @@ TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 SPECIAL_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
 CONFIG, GENERATION = "config.json", "generation_config.json"
 # Those of the largest vocabularies (256,000 pieces) have 35 MB.
-MAX_TOKENIZER_BYTES = 128 * 2**20
+MAX_TOKENIZER_BYTES = 64 * 2**20
 MAX_SETTINGS_BYTES = 16 * 2**20
 
 Part = dict[str, Any] | None
+
+
+class ModelHead(msgspec.Struct, kw_only=True):
+    """What `model` says beside its vocabulary."""
+
+    type: str | None = None
+    continuing_subword_prefix: str | None = None
+    end_of_word_suffix: str | None = None
+    max_input_chars_per_word: int = 100
+    merges: msgspec.Raw = msgspec.Raw()
 
 
 class TokenizerFile(msgspec.Struct, kw_only=True):
@@ -31,6 +41,16 @@ class TokenizerFile(msgspec.Struct, kw_only=True):
     post_processor: Part = None
     decoder: Part = None
 
+    @property
+    def head(self) -> ModelHead:
+        return msgspec.json.decode(self.model, type=ModelHead)
+
+    @property
+    def kind(self) -> str | None:
+        """`BPE` and the like. GPT-2's own file does not say it; None: it cannot be told."""
+        head = self.head
+        return head.type or ("BPE" if bytes(head.merges) else None)
+
 
 def read_tokenizer_file(folder: Path) -> TokenizerFile:
     """Raises `ModelError` when it is missing, too large, or not one."""
@@ -43,9 +63,11 @@ def read_tokenizer_file(folder: Path) -> TokenizerFile:
         )
     data = _read(path, MAX_TOKENIZER_BYTES)
     try:
-        return msgspec.json.decode(data, type=TokenizerFile)
+        file = msgspec.json.decode(data, type=TokenizerFile)
+        msgspec.json.decode(file.model, type=ModelHead)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"Not a tokenizer: {error}.", where=str(path)) from error
+    return file
 
 
 def read_object(path: Path) -> dict[str, Any]:

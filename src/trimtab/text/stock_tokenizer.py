@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from trimtab.spec.errors import ModelError
 from trimtab.text import stock_parts
+from trimtab.text.components import refuse_without_measure, unbounded
 from trimtab.text.folder_files import (
     CONFIG,
     SETTINGS,
@@ -49,15 +50,12 @@ class Folder(NamedTuple):
         if not options.get("clean_up_tokenization_spaces"):
             return False
         despite = options.get("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output")
-        return bool(despite) or model_kind(self.file) != "BPE"
+        return bool(despite) or self.file.kind != "BPE"
 
-
-class _Model(msgspec.Struct):
-    type: str | None = None
-
-
-def model_kind(file: TokenizerFile) -> str | None:
-    return msgspec.json.decode(file.model, type=_Model).type
+    @property
+    def unbounded(self) -> str | None:
+        """A part that may take more time or memory than its text deserves; None if there is none."""
+        return unbounded(self.file, parts=self.name == GENERIC)
 
 
 def read_folder(path: Path) -> Folder:
@@ -78,11 +76,19 @@ def read_folder(path: Path) -> Folder:
             where=str(path / SETTINGS),
             remedy=_SAVE_AGAIN,
         )
-    return Folder(path, file, name, read_special_tokens(path, file, dict(stock_parts.DEFAULTS.get(name, {}))))
+    tokens = read_special_tokens(path, file, dict(stock_parts.DEFAULTS.get(name, {})))
+    refuse_without_measure(file, len(tokens.listed) + len(tokens.every()), str(path / TOKENIZER))
+    return Folder(path, file, name, tokens)
 
 
-def build(folder: Folder) -> Tokenizer:
-    """Raises `ModelError` for what the library does not take."""
+def build(folder: Folder, *, decodes_only: bool = False) -> Tokenizer:
+    """Raises `ModelError` for what the library does not take.
+
+    `decodes_only`: without the parts that can be `unbounded`, so that ids and texts of tokens are safe to have.
+    """
+    if decodes_only and folder.name == GENERIC:
+        bare = msgspec.structs.replace(folder.file, normalizer=None, pre_tokenizer=None, post_processor=None)
+        folder = folder._replace(file=bare)
     path = folder.path / TOKENIZER
     # What was read is what is built, whatever a file has twice.
     with faults_as(lambda fault: ModelError(f"Not a tokenizer: {fault}.", where=str(path))):
@@ -99,7 +105,7 @@ def _generic(folder: Folder) -> Tokenizer:
 
 
 def _class(folder: Folder) -> Tokenizer:
-    name, tokens, kind = folder.name, folder.tokens, model_kind(folder.file)
+    name, tokens, kind = folder.name, folder.tokens, folder.file.kind
     if kind not in (stock_parts.MODEL_KINDS[name], None):
         raise ModelError(
             f"The class {name} is for a {stock_parts.MODEL_KINDS[name]} vocabulary, and this is one of {kind}.",

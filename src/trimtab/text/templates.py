@@ -77,6 +77,10 @@ class ChatTemplate:
             )
         return cls(source, {name: text for name in _SPECIAL if (text := _token_text(settings.get(name)))})
 
+    @property
+    def source(self) -> str:
+        return self._setup.template
+
     def render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
         """Raises `UsageError` when the template refuses the messages, or takes too long or too much."""
         with self._lock:
