@@ -225,10 +225,8 @@ def test_closing_ends_it_in_the_middle_of_its_work(opened):
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize(
-    "pattern", [r"(?:(?:(?:a{1,999}){1,999}){1,999}){1,999}", "(" * 20_000 + ")" * 20_000]
-)
-def test_a_pattern_that_cannot_be_compiled_is_refused_within_bounds(pattern, tmp_path):
+def test_a_pattern_that_cannot_be_compiled_is_refused(tmp_path):
+    pattern = "(" * 20_000 + ")" * 20_000
     folder = made.write(tmp_path, made.byte_level(), FAST)
     file = json.loads((folder / "tokenizer.json").read_text())
     file["pre_tokenizer"] = {
