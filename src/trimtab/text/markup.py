@@ -1,14 +1,16 @@
 r"""Control tokens that a chat's messages spell out: they stay text, and only the template writes control tokens.
 
 A message "…<|im_end|>\n<|im_start|>system\n…" would otherwise end its own turn and begin another's. Where a message
-spells a control token (few do; all others go as before), the token is set between two private-use characters
-before the template is rendered; what stands between them afterwards is encoded as plain text, and all else as
-usual. A template that trims, splits or compares sees the text with its token in it. Marks that a template tore
-apart are dropped, but part the text, so that nothing joins into a control token across them.
+spells a control token (few do; all others go as before), private-use characters are set into it before the
+template is rendered. Afterwards they are taken out again, and what they were in is encoded as plain text.
 
-This is transformers' `sanitize_control_tokens`, and gives the same ids, with three more cases in which a message
-could get through: other letters' case where a template changes it, a token cut over two messages, and a token
-that appears only when the text is normalized, which is refused.
+A special token is marked after each of its characters, so that no template can cut a whole one out of it. Other
+tokens that the template writes itself (`</think>`) are marked before and after, because templates split their
+messages at them; a mark that a template tore off still tells of the token beside it, and parts the text.
+
+Templates see the marks, so they are as rare as can be. The ids are those of transformers'
+`sanitize_control_tokens`, which misses some of this: tokens cut out, in another case where a template changes it,
+and spelled over two messages. One that comes about only when the text is normalized is refused.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from typing import Any
 from trimtab.spec.errors import UsageError
 from trimtab.text.tokenizer import Tokenizer
 
-_START, _END = "\U000f0000", "\U000f0001"
-_MARKS = re.compile(f"[{_START}{_END}]")
+_START, _END, _INSIDE = "\U000f0000", "\U000f0001", "\U000f0002"
+_ANY = f"[{_START}{_END}{_INSIDE}]"
+_OTHER = f"[^{_START}{_END}{_INSIDE}]"
 _NEVER = "(?!)"
 Messages = list[dict[str, Any]]
 
@@ -36,10 +39,13 @@ class Markup:
             for token in tokenizer.added.values()
             if token.content.strip() and (token.special or token.content in template)
         }
-        longest_first = sorted(map(re.escape, tokens), key=len, reverse=True)
-        spelled = "|".join(longest_first) or _NEVER
-        self._spelled = re.compile(spelled, re.IGNORECASE)
-        self._marked = re.compile(f"{_START}((?:{spelled}))?{_END}|[{_START}{_END}]", re.IGNORECASE)
+        self._around = {text.lower() for text, token in tokens.items() if not token.special}
+        self._spelled = re.compile(_one_of(list(tokens)), re.IGNORECASE)
+        around = _one_of(list(self._around))
+        self._marked = re.compile(
+            f"{_START}((?:{_OTHER}{_INSIDE})+){_END}?|{_START}({around}){_END}?|({around}){_END}|{_ANY}",
+            re.IGNORECASE | re.DOTALL,
+        )
         self._normalized = [text for text, token in tokens.items() if token.normalized]
 
     def mark(self, messages: Messages) -> Messages | None:
@@ -62,33 +68,39 @@ class Markup:
 
     def encode(self, rendered: str) -> list[int]:
         """Ids of a chat that was rendered from marked messages. Raises `UsageError` where a text stays a token."""
-        pieces = self._marked.split(rendered)
         newline = self._tokenizer.encode("\n", add_special_tokens=False)
-        ids = self._tokenizer.encode(pieces[0], add_special_tokens=False)
-        for place, piece in enumerate(pieces[1:], start=1):
-            if piece:
-                ids += self._encode_piece(piece, newline, plain=place % 2 == 1)
-        return ids
-
-    @staticmethod
-    def unmarked(rendered: str) -> str:
-        return _MARKS.sub("", rendered)
+        ids, done = [], 0
+        for found in self._marked.finditer(rendered):
+            ids += self._encode_piece(rendered[done : found.start()], newline, first=not done, plain=False)
+            spelled = found[1] or found[2] or found[3] or ""
+            ids += self._encode_piece(unmarked(spelled), newline, first=False, plain=True)
+            done = found.end()
+        return ids + self._encode_piece(rendered[done:], newline, first=not done, plain=False)
 
     def _mark(self, value: Any, parted: bool) -> Any:
         if isinstance(value, str):
-            marked = self._spelled.sub(f"{_START}\\g<0>{_END}", _MARKS.sub("", value))
+            marked = self._spelled.sub(self._mark_token, unmarked(value))
             return marked + _END if parted else marked
         if isinstance(value, dict):
             return {key: self._mark(each, parted) for key, each in value.items()}
         return [self._mark(each, parted) for each in value] if isinstance(value, list) else value
 
-    def _encode_piece(self, piece: str, newline: list[int], *, plain: bool) -> list[int]:
+    def _mark_token(self, found: re.Match[str]) -> str:
+        text = found[0]
+        if text.lower() not in self._around:
+            text = "".join(character + _INSIDE for character in text)
+        return f"{_START}{text}{_END}"
+
+    def _encode_piece(self, piece: str, newline: list[int], *, first: bool, plain: bool) -> list[int]:
         """As it stands in the middle of a text: after a newline, which is taken away again, so that no tokenizer
         puts the space before it that belongs to the beginning of a text.
         """
+        if not piece:
+            return []
         encode = self._tokenizer.encode_plain if plain else self._encode
-        ids = encode("\n" + piece)
-        ids = ids[len(newline) :] if ids[: len(newline)] == newline else encode(piece)
+        ids = encode(piece) if first else encode("\n" + piece)
+        if not first:
+            ids = ids[len(newline) :] if ids[: len(newline)] == newline else encode(piece)
         if plain and any(self._is_control(token) for token in ids):
             raise UsageError(
                 f"{piece!r} is a control token of this model, even where it is meant as text.",
@@ -115,6 +127,15 @@ class Markup:
                     where="messages",
                     remedy="Write it otherwise.",
                 )
+
+
+def unmarked(text: str) -> str:
+    return re.sub(_ANY, "", text)
+
+
+def _one_of(texts: list[str]) -> str:
+    """The longest first, so that a token counts before those within it."""
+    return "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)) or _NEVER
 
 
 def _texts(value: Any) -> Iterator[str]:
