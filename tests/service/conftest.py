@@ -61,11 +61,16 @@ class Running:
 
 @pytest.fixture(scope="session")
 def start_fake(tmp_path_factory):
-    """Starts services; all are stopped at the end. Environment variables reach the worker."""
+    """Starts services; all are stopped at the end. Environment variables reach the worker. `folders`: models by
+    name, with the folder of each.
+    """
     running, home = [], tmp_path_factory.mktemp("home")
 
     def start(*, step_seconds=0.001, name="fake", environment=None, **settings):
-        options = {key: settings.pop(key) for key in ("dead_seconds", "port") if key in settings}
+        options = {
+            key: settings.pop(key) for key in ("dead_seconds", "port", "trust_markup") if key in settings
+        }
+        folders = settings.pop("folders", {name: None})
         serving = ServingConfiguration(
             engine="mock", mock=MockSettings(step_seconds=step_seconds), **settings
         )
@@ -76,9 +81,11 @@ def start_fake(tmp_path_factory):
             patch.setenv("FAKE_LOG", str(log))
             for key, value in (environment or {}).items():
                 patch.setenv(key, value)
-            service = launch.start(
-                [launch.ServedModel(name=name, serving=serving)], home=home, **{"port": 0, **options}
-            )
+            models = [
+                launch.ServedModel(name=each, serving=serving, artifact=folder)
+                for each, folder in folders.items()
+            ]
+            service = launch.start(models, home=home, **{"port": 0, **options})
         running.append(Running(service, home, log))
         return running[-1]
 
