@@ -54,9 +54,9 @@ def test_family_names_exist_in_the_stock_model(make_model, name):
 def test_untied_and_list_of_eos_ids(make_model):
     folder = make_model("llama", tie_word_embeddings=False, eos_token_id=[5, 7])
     assert inspect(folder).tied is False
-    assert inspect(folder).eos_ids == (5, 7)
+    assert inspect(folder).eos_ids == (5, 7, 0)  # the tokenizer's own is 0
     (folder / "generation_config.json").write_text('{"eos_token_id": [9]}')
-    assert inspect(folder).eos_ids == (9,)
+    assert inspect(folder).eos_ids == (9, 5, 7, 0)
 
 
 @pytest.mark.parametrize(

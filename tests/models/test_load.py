@@ -42,7 +42,7 @@ def test_licence_template_and_generation_settings_are_kept(make_model, tmp_path)
     assert (saved / "LICENSE.txt").read_text() == "this is LICENSE.txt"
     assert {"NOTICE", "chat_template.jinja"} < {path.name for path in saved.iterdir()}
     assert not (saved / "notes.txt").exists()
-    assert inspect(saved).eos_ids == (3, 4)
+    assert inspect(saved).eos_ids == (3, 4, 0)
     assert list(tmp_path.glob(".saved*")) == []
 
 

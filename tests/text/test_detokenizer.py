@@ -129,6 +129,7 @@ def test_the_first_space_of_a_continuation_is_not_lost(name):
     prompt = tokenizer.encode("Hello")
     answer = tokenizer.encode("Hello world and", add_special_tokens=False)[1:]
     assert run(tokenizer, answer, [], prompt) == " world and"
+    assert run(tokenizer, answer, [], None) == " world and"  # after a text that is not known
     assert run(tokenizer, answer, [], ()) == "world and"  # as a message of its own
     assert run(tokenizer, answer, [], [1, 1]) == "world and"  # special tokens are no text
 
@@ -178,7 +179,7 @@ def test_kinds_are_told_apart():
 
 def test_half_a_character_waits():
     tokenizer = Tokenizer.of_bytes()
-    detok = detokenizer(tokenizer, frozenset())
+    detok = detokenizer(tokenizer, frozenset(), ())
     first, second = tokenizer.encode("é")
     assert detok.push([first]) == ""
     assert detok.push([second]) == "é"

@@ -274,13 +274,24 @@ def test_equals_auto_tokenizer(name, auto, load, tmp_path):
         assert (expected in ours.eos_ids) or expected >= len(stock)
 
 
+def test_a_named_token_may_be_a_record(tmp_path):
+    """transformers refuses those that do not say that they are tokens; older folders have them."""
+    folder = made.write(
+        tmp_path, made.byte_level(), {**FAST, "eos_token": {"content": "<end>", "lstrip": True}}
+    )
+    tokenizer = Tokenizer.load(folder)
+    (number,) = tokenizer.eos_ids[1:]
+    assert tokenizer.encode("a <end>")[-1] == number
+    assert number in tokenizer.special_ids
+
+
 REFUSED = {
     "a class of its own": (made.unigram, {"tokenizer_class": "T5Tokenizer"}, "T5Tokenizer"),
     "a class for other vocabularies": (made.unigram, {"tokenizer_class": "LlamaTokenizer"}, "Unigram"),
     "code": (made.byte_level, {"auto_map": {"AutoTokenizer": ["a.B", None]}}, "auto_map"),
     "a named token that is a record": (
         made.byte_level,
-        {**FAST, "bos_token": {"content": "<s>"}},
+        {**FAST, "bos_token": {"text": "<s>"}},
         "bos_token",
     ),
     "a list of numbers": (made.byte_level, {**FAST, "extra_special_tokens": [7]}, "extra_special_tokens"),

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab.data.chat import PLAIN_TEMPLATE
-from trimtab.spec.errors import DataError
+from trimtab.spec.errors import DataError, ModelError
 from trimtab.text.end_tokens import eos_ids_of
+from trimtab.text.stock_tokenizer import build, read_folder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -68,20 +69,14 @@ def train_bpe(texts: Iterable[str], vocabulary: int, folder: Path, *, encoder: b
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """It neither cuts nor pads. Raises `DataError` for a folder without a readable `tokenizer.json`."""
-    from tokenizers import Tokenizer
+    """The one that is served, and `AutoTokenizer`'s. It neither cuts nor pads.
 
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise DataError(
-            "the folder has no tokenizer.json.",
-            where=str(folder),
-            remedy="Save the tokenizer with transformers' AutoTokenizer first.",
-        )
+    Raises `DataError` for a folder without a readable `tokenizer.json`.
+    """
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"the tokenizer cannot be read: {error}.", where=str(path)) from error
+        tokenizer = build(read_folder(folder))
+    except ModelError as error:
+        raise DataError(error.message, where=error.where, remedy=error.remedy) from error
     # Some folders keep what their authors cut and padded texts to.
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -55,8 +55,13 @@ class Detokenizer(Protocol):
         ...
 
 
-def detokenizer(tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] = ()) -> Detokenizer:
-    """A fresh one. `hidden` ids (special tokens, ends of text) leave no trace. `before`: the prompt's ids."""
+def detokenizer(
+    tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] | None = None
+) -> Detokenizer:
+    """A fresh one. `hidden` ids (special tokens, ends of text) leave no trace.
+
+    `before`: the prompt's ids; none for a text of its own. None: some text, of which nothing is known.
+    """
     if tokenizer.kind == "other":
         return WindowDetokenizer(tokenizer, hidden, before)
     return PieceDetokenizer(tokenizer, hidden, before)
@@ -68,7 +73,7 @@ def prompt_text(tokenizer: Tokenizer, hidden: frozenset[int], ids: Sequence[int]
     With the answer's text behind it, it is the text of both.
     """
     if tokenizer.kind != "other":
-        return PieceDetokenizer(tokenizer, hidden).push(ids)
+        return PieceDetokenizer(tokenizer, hidden, ()).push(ids)
     shown, _ = _whole_characters(tokenizer, [token for token in ids if token not in hidden])
     return tokenizer.decode_all(shown)
 
@@ -76,10 +81,12 @@ def prompt_text(tokenizer: Tokenizer, hidden: frozenset[int], ids: Sequence[int]
 class PieceDetokenizer:
     """For vocabularies in which every id has bytes of its own: a table and an incremental UTF-8 decoder."""
 
-    def __init__(self, tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] | None = None
+    ) -> None:
         self._pieces, self._texts, self._hidden = tokenizer.pieces, tokenizer.texts, hidden
         self._utf8 = _utf8("replace" if tokenizer.kind == "bytes" else "trimtab.each_byte")
-        self._strip = tokenizer.strips_space
+        self._strip = tokenizer.strips_space and before is not None
         self._holds = False  # whether a part of a character is held back
         if before:
             self._go_on(before)
@@ -120,10 +127,15 @@ class PieceDetokenizer:
 class WindowDetokenizer:
     """For any other tokenizer: decode a short window with and without the new id, and give the difference."""
 
-    def __init__(self, tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] | None = None
+    ) -> None:
         self._decode, self._knows, self._hidden = tokenizer.decode_all, tokenizer.knows, hidden
-        visible = (token for token in reversed(before) if self._shows(token))
-        last = list(islice(visible, _CONTEXT_IDS))
+        if before is None:
+            # Any token that has text stands for it.
+            last = list(islice((n for n in range(tokenizer.vocabulary_size) if self._decode([n])), 1))
+        else:
+            last = list(islice((n for n in reversed(before) if self._shows(n)), _CONTEXT_IDS))
         shown, waiting = _whole_characters(tokenizer, last[::-1])
         self._window = shown + waiting
         self._shown = len(shown)  # how many ids of the window have been turned into text already

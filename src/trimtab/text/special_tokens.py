@@ -73,7 +73,8 @@ def _read(folder: Path, file: TokenizerFile, defaults: dict[str, str]) -> Specia
     named = {}
     for key in NAMES:
         if (value := found[key] if key in found else defaults.get(key)) is not None:
-            named[key] = by_text.get(str_of(_checked(key, value)), value) if key in found else value
+            token = _checked(key, value)
+            named[key] = by_text.get(str_of(token), token) if key in found else token
     named |= {key: _checked(key, value) for key, value in others.items()}
     extra = found.get("extra_special_tokens") or []
     if not isinstance(extra, list):
@@ -138,12 +139,19 @@ def _decoded(value: Any) -> Any:
     """Records that say of themselves that they are tokens become tokens, however deep they are."""
     if isinstance(value, dict):
         if value.get("__type") == "AddedToken":
-            return AddedToken(**{key: each for key, each in value.items() if key != "__type"})
+            return _token(value)
         return {key: _decoded(each) for key, each in value.items()}
     return [_decoded(each) for each in value] if isinstance(value, list) else value
 
 
+def _token(record: dict[str, Any]) -> AddedToken:
+    return AddedToken(**{key: value for key, value in record.items() if key != "__type"})
+
+
 def _checked(key: str, value: object) -> Token:
+    # Older files have records that do not say what they are; transformers now refuses them.
+    if isinstance(value, dict) and isinstance(value.get("content"), str):
+        return _token(value)
     if not isinstance(value, Token):
         raise TypeError(f"{key} is {value!r}, neither a text nor marked as a token")
     return value
