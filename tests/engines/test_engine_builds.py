@@ -161,7 +161,7 @@ def test_what_cannot_be_served_right_is_refused_in_a_sentence(tmp_path, builder)
     refused = {
         "window": ({"sliding_window": 32}, "attends to 32 tokens of a context of 128"),
         "rope": ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic"),
-        "eos": ({"eos_token_id": -1}, "end token -1"),
+        "eos": ({"eos_token_id": 512_000}, "end token 512000"),
     }
     for name, (change, said) in refused.items():
         artifact = make_artifact(tmp_path / name, "mistral", **change)
