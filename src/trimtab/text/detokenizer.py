@@ -6,7 +6,7 @@ whole, not of the answer; and bytes at a prompt's end may be the beginning of a 
 
 A chat's answer is the exception: it is a message of its own, so nothing is before it. Where a decoder drops the
 first space, "▁Hello" after "[/INST]" is "Hello", as `tokenizer.decode(generated)` of transformers gives it; clients
-show and compare such texts, and templates trim or space what they get back. (vLLM and llama.cpp keep the space.)
+show and compare such texts, and templates trim or space what they get back. (vLLM keeps the space.)
 
 Two things cannot be had while text is shown as it comes. Byte fallback makes every byte of a run a replacement
 character if one of them is wrong; here the characters that are whole already stand. And a decoder that rewrites

@@ -14,7 +14,7 @@ import msgspec
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from trimtab.spec.errors import UsageError
+from trimtab.spec.errors import EngineError, UsageError
 from trimtab.text.end_tokens import eos_ids_of
 from trimtab.text.guarded import GuardedEncoder
 from trimtab.text.library import faults_as
@@ -81,6 +81,10 @@ class Texts(dict[int, str | None]):
 
 def _refused(fault: str) -> UsageError:
     return UsageError(f"The model's tokenizer cannot encode the text: {fault}.", where="prompt")
+
+
+def _undecodable(fault: str) -> EngineError:
+    return EngineError(f"The model's tokenizer cannot decode what was generated: {fault}.")
 
 
 class Tokenizer:
@@ -170,11 +174,11 @@ class Tokenizer:
 
     def decode(self, ids: list[int]) -> str:
         """Special tokens and ids outside the vocabulary leave no trace."""
-        return self._cleaned(self._rust.decode(ids, skip_special_tokens=True))
+        return self._decode(ids, skip_special_tokens=True)
 
     def decode_all(self, ids: list[int]) -> str:
         """With the special tokens."""
-        return self._cleaned(self._rust.decode(ids, skip_special_tokens=False))
+        return self._decode(ids, skip_special_tokens=False)
 
     def every_token(self) -> dict[int, str]:
         """All ids, and how the vocabulary writes them. Takes long."""
@@ -184,7 +188,9 @@ class Tokenizer:
         """Whether an id stands for something."""
         return 0 <= token < 2**31 and self._rust.id_to_token(token) is not None
 
-    def _cleaned(self, text: str) -> str:
+    def _decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        with faults_as(_undecodable):
+            text = self._rust.decode(ids, skip_special_tokens=skip_special_tokens)
         if self._cleans_up:
             for ending in _CLEANED_UP:
                 text = text.replace(" " + ending, ending.rstrip())
