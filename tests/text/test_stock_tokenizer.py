@@ -62,6 +62,11 @@ FOLDERS = {
         {"added_tokens": {CHATML[1]: PLAIN_SIZE}, "special_tokens_map": {"eos_token": CHATML[1]}},
     ),
     "eos_token of the settings, in no list": (made.byte_level, {**FAST, "eos_token": CHATML[1]}, {}),
+    "two in added_tokens.json under one id": (
+        made.sentencepiece,
+        {"tokenizer_class": "LlamaTokenizer", "eos_token": {"__type": "AddedToken", **record("<extra>")}},
+        {"added_tokens": {"<extra>": 900, "<pad>": 900}},
+    ),
     "additional_special_tokens": (made.byte_level, {**FAST, "additional_special_tokens": list(CHATML)}, {}),
     "extra_special_tokens by name": (
         made.byte_level,

@@ -61,15 +61,16 @@ def _read(folder: Path, file: TokenizerFile, defaults: dict[str, str]) -> Specia
     saved = found.pop("model_specific_special_tokens", None) or {}
     others = others or saved
     if "added_tokens_decoder" in found:
-        listed = {int(key): AddedToken(**value) for key, value in found["added_tokens_decoder"].items()}
+        pairs = [(int(key), AddedToken(**value)) for key, value in found["added_tokens_decoder"].items()]
     else:
         others |= _take_special_map(found, read_object(folder / SPECIAL_MAP))
-        listed = _listed(found, read_object(folder / ADDED), file)
+        pairs = _listed(found, read_object(folder / ADDED), file)
     found, others = _decoded(found), _decoded(others)
     if "extra_special_tokens" not in found and "additional_special_tokens" in found:
         found["extra_special_tokens"] = found.pop("additional_special_tokens")
     others = {key: found.pop(key) for key in _other_names(found) if isinstance(found[key], Token)} | others
-    by_text = {token.content: token for token in listed.values()}
+    # A text counts also where another one has taken its id.
+    by_text = {token.content: token for _, token in pairs}
     named = {}
     for key in NAMES:
         if (value := found[key] if key in found else defaults.get(key)) is not None:
@@ -82,7 +83,7 @@ def _read(folder: Path, file: TokenizerFile, defaults: dict[str, str]) -> Specia
     return SpecialTokens(
         named=named,
         extra=[_checked("extra_special_tokens", token) for token in extra],
-        listed=listed,
+        listed=dict(pairs),
         options=found,
     )
 
@@ -118,16 +119,18 @@ def _special(record: dict[str, Any]) -> AddedToken:
     return AddedToken(**{key: value for key, value in record.items() if key != "special"}, special=True)
 
 
-def _listed(found: dict[str, Any], added: dict[str, Any], file: TokenizerFile) -> dict[int, AddedToken]:
-    listed = {}
+def _listed(
+    found: dict[str, Any], added: dict[str, Any], file: TokenizerFile
+) -> list[tuple[int, AddedToken]]:
+    listed = []
     special = {_text(found[key]) for key in NAMES if found.get(key)}
     special.update(_text(token) for token in found.get("extra_special_tokens") or [])
     for text, number in added.items():
         is_special = text in special
-        listed[int(number)] = AddedToken(text, normalized=not is_special, special=is_special)
+        listed.append((int(number), AddedToken(text, normalized=not is_special, special=is_special)))
     for record in file.added_tokens:
         fields = {key: value for key, value in record.items() if key != "id"}
-        listed[record["id"]] = AddedToken(**fields)
+        listed.append((record["id"], AddedToken(**fields)))
     return listed
 
 
