@@ -68,7 +68,7 @@ def test_hostile_templates_are_refused(rendering, source):
 
 
 def test_an_endless_template_is_killed_and_the_next_call_works(rendering, monkeypatch):
-    monkeypatch.setattr(templates, "RENDER_SECONDS", 0.3)
+    monkeypatch.setattr(templates, "RENDER_CPU_SECONDS", 0.3)
     template = rendering(
         "{% if messages[0].content == 'go' %}{% for a in range(99999) %}{% for b in range(99999) %}"
         "{% endfor %}{% endfor %}{% endif %}ok"
@@ -77,7 +77,7 @@ def test_an_endless_template_is_killed_and_the_next_call_works(rendering, monkey
     with pytest.raises(UsageError, match="too long"):
         template.render([{"role": "user", "content": "go"}])
     assert time.monotonic() - started < 10
-    monkeypatch.setattr(templates, "RENDER_SECONDS", 5.0)
+    monkeypatch.setattr(templates, "RENDER_CPU_SECONDS", 5.0)
     assert template.render(HELLO) == "ok"
 
 

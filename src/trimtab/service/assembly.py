@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trimtab.service.configuration import GatewayConfiguration, ServedModel
 from trimtab.service.model import Model
+from trimtab.service.rendering import Rendering
 from trimtab.service.replica import Place, Replica
 from trimtab.service.worker_process import Spawn, spawn_worker
 from trimtab.spec.errors import UsageError
@@ -45,7 +46,8 @@ def make_model(
             log.warning("no tokenizer.json: only token ids are served", model=served.name)
         tokenizer = Tokenizer.load(served.artifact) if has_tokenizer else None
         template = ChatTemplate.load(served.artifact) if has_tokenizer else None
-    return Model(served.name, served.serving, replicas, tokenizer=tokenizer, template=template)
+    rendering = Rendering(template) if template else None
+    return Model(served.name, served.serving, replicas, tokenizer=tokenizer, template=rendering)
 
 
 def _place(served: ServedModel, index: int, settings: GatewayConfiguration, cores: tuple[int, ...]) -> Place:

@@ -35,6 +35,7 @@ _MAX_FOLDER_LENGTH = 70
 class _News(msgspec.Struct):
     event: str
     message: str = ""
+    usage: bool = False
 
 
 class Service:
@@ -98,7 +99,7 @@ class Service:
                 psutil.Process(pid).kill()
 
     def _wait_until_ready(self) -> None:
-        """Raises `EngineError` with the reason of the worker that failed."""
+        """Raises `EngineError` with the reason of the worker that failed, `UsageError` for a model that is refused."""
         line = self._gateway.stdout.readline() if self._gateway.stdout else b""
         if not line:
             status = self.stop(seconds=0)
@@ -106,7 +107,7 @@ class Service:
         news = msgspec.json.decode(line, type=_News)
         if news.event != "ready":
             self.stop(seconds=0)
-            raise EngineError(news.message)
+            raise UsageError(news.message) if news.usage else EngineError(news.message)
 
 
 def start(
@@ -123,7 +124,7 @@ def start(
     """Start a service and wait until every model is loaded. Port 0 takes a free one.
 
     `log` is where the gateway's stderr goes (None = ours). Raises `UsageError` for an address that cannot be
-    bound or must not be, `EngineError` when a worker does not start.
+    bound or must not be and for a model that cannot be served, `EngineError` when a worker does not start.
     """
     _check_models(models)
     _check_host(host, insecure_http=insecure_http)

@@ -17,12 +17,12 @@ import msgspec
 from trimtab.service import limits
 from trimtab.service.connection import Connection
 from trimtab.service.orders import Order, Prompt
+from trimtab.service.rendering import Rendering
 from trimtab.service.replica import Replica
 from trimtab.service.sequence import Sequence
 from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.spec.wire import Capabilities, Event, Scored, Submit
-from trimtab.text.templates import ChatTemplate
 from trimtab.text.tokenizer import Tokenizer
 
 _SEED_MASK = 2**63 - 1
@@ -75,7 +75,7 @@ class Model:
         replicas: list[Replica],
         *,
         tokenizer: Tokenizer | None,
-        template: ChatTemplate | None,
+        template: Rendering | None,
     ) -> None:
         self.name, self.serving, self.replicas = name, serving, replicas
         self.tokenizer, self.template = tokenizer, template

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from trimtab.service import limits
 from trimtab.service.errors import ContextLengthError, UnsupportedError
 from trimtab.service.model import Model
@@ -71,7 +69,7 @@ async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
             remedy="Use /v1/completions, or put a chat_template.jinja into the model's folder.",
         )
     messages = [message.plain() for message in request.messages]
-    text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(messages))
+    text = await template.render(messages)
     # The template writes the special tokens itself.
     (ids,) = await model.encode([text], add_special_tokens=False)
     return Prompt(ids=ids, text=text)

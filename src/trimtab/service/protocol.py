@@ -42,6 +42,8 @@ class _DirectWriter:
 class BoundedProtocol(HttpToolsProtocol):
     """One connection: which deadline runs, how many bytes of headers came, how many were dropped."""
 
+    # Of the whole service; a gateway that may open fewer files lowers it.
+    max_connections = limits.MAX_CONNECTIONS
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _in_headers = True
@@ -51,7 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyrefly: ignore[bad-override]
         super().connection_made(transport)
         self._set_deadline(limits.HEADERS_SECONDS)
-        if len(self.connections) > limits.MAX_CONNECTIONS:
+        if len(self.connections) > self.max_connections:
             self._refuse(OverloadedError("The service has too many connections."))
 
     def connection_lost(self, exc: Exception | None) -> None:
