@@ -27,6 +27,7 @@ import structlog
 import uvicorn
 
 from trimtab.security.keys import KeyRing
+from trimtab.security.verifier import BUSY_SECONDS, Verifier
 from trimtab.service import configuration, limits
 from trimtab.service.app import Application
 from trimtab.service.assembly import make_model
@@ -87,6 +88,13 @@ def _tell(event: str, message: str = "", *, usage: bool = False) -> None:
         sys.stdout.buffer.flush()
 
 
+def _report_keys(log: structlog.typing.FilteringBoundLogger, fault: str | None) -> None:
+    if fault is None:
+        log.warning("keys can be read again")
+    else:
+        log.error("keys cannot be read: those known stay valid", reason=fault)
+
+
 class Gateway:
     def __init__(self, settings: GatewayConfiguration) -> None:
         self._settings = settings
@@ -101,7 +109,9 @@ class Gateway:
         if settings.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, settings.cores)
         models = [make_model(model, settings, cores, log) for model in settings.models]
-        self.backend = Backend({model.name: model for model in models}, KeyRing(settings.home))
+        ring = KeyRing(settings.home, busy_seconds=BUSY_SECONDS)
+        keys = Verifier(ring, lambda fault: _report_keys(log, fault))
+        self.backend = Backend({model.name: model for model in models}, keys)
         self._server = _Server(
             uvicorn.Config(
                 Application(self.backend),
