@@ -64,7 +64,7 @@ def start_fake(tmp_path_factory):
     """Starts services; all are stopped at the end. Environment variables reach the worker."""
     running, home = [], tmp_path_factory.mktemp("home")
 
-    def start(*, step_seconds=0.001, name="fake", environment=None, **settings):
+    def start(*, step_seconds=0.001, name="fake", environment=None, artifact=None, home=home, **settings):
         options = {key: settings.pop(key) for key in ("dead_seconds", "port") if key in settings}
         serving = ServingConfiguration(
             engine="mock", mock=MockSettings(step_seconds=step_seconds), **settings
@@ -77,7 +77,9 @@ def start_fake(tmp_path_factory):
             for key, value in (environment or {}).items():
                 patch.setenv(key, value)
             service = launch.start(
-                [launch.ServedModel(name=name, serving=serving)], home=home, **{"port": 0, **options}
+                [launch.ServedModel(name=name, artifact=artifact, serving=serving)],
+                home=home,
+                **{"port": 0, **options},
             )
         running.append(Running(service, home, log))
         return running[-1]

@@ -46,6 +46,30 @@ def test_a_child_dies_with_its_killed_parent_whatever_it_does(how):
         assert gone(pid)
 
 
+def armed(pid):
+    """Whether the kernel watches the lifeline: a descriptor with O_ASYNC."""
+    for each in Path(f"/proc/{pid}/fdinfo").iterdir():
+        flags = next(line for line in each.read_text().splitlines() if line.startswith("flags:"))
+        if int(flags.split()[1], 8) & os.O_ASYNC:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", ["build", "rank", "template", "load"])
+def test_a_stopped_process_of_ours_dies_with_its_killed_parent(name):
+    """Stopped, it sees no end of its input and runs no thread: only the kernel can end it."""
+    command = [sys.executable, str(HERE / "lifeline_children.py"), "real", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        pid = int(parent.stdout.readline())
+        until = time.monotonic() + 20
+        while not armed(pid) and time.monotonic() < until:
+            time.sleep(0.01)
+        psutil.Process(pid).suspend()
+        parent.kill()
+        parent.wait()
+        assert gone(pid)
+
+
 def test_a_child_lives_on_when_the_thread_that_started_it_ends():
     started = []
     thread = threading.Thread(

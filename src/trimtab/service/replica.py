@@ -19,6 +19,7 @@ from trimtab.service.pulse import Pulse
 from trimtab.service.worker_process import Spawn, WorkerProcess, spawn_worker
 from trimtab.spec.errors import EngineError
 from trimtab.spec.wire import Hello
+from trimtab.store.ownership import check_owned
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -91,6 +92,9 @@ class Replica:
         return hello
 
     def _arguments(self, socket: Path) -> list[str]:
+        # Cleaners of /tmp may have taken it in the meantime.
+        self._place.runtime.mkdir(mode=0o700, exist_ok=True)
+        check_owned(self._place.runtime)
         serving = self._place.runtime / f"{self._place.label}.json"
         serving.write_bytes(msgspec.json.encode(self._model.serving))
         # The mock engine looks at no artifact; any folder stands for one.
@@ -110,6 +114,8 @@ class Replica:
         return arguments
 
     def _start_supervisor(self) -> None:
+        if self._closing:
+            return
         self._supervisor = asyncio.create_task(self._supervise())
         self._supervisor.add_done_callback(self._on_supervisor_end)
 
@@ -117,9 +123,9 @@ class Replica:
         """The last defence: without a supervisor this place would stay empty for ever."""
         if self._closing:
             return
-        self._start_supervisor()
+        asyncio.get_running_loop().call_later(FIRST_PAUSE_SECONDS, self._start_supervisor)
         error = None if task.cancelled() else task.exception()
-        self._log.error("the worker's supervisor ended and was started again", reason=repr(error))
+        self._log.error("the worker's supervisor ended and is started again", reason=repr(error))
 
     async def _supervise(self) -> None:
         """Until closed: whatever goes wrong (no descriptor, no memory, no process id) is tried again."""
@@ -149,8 +155,9 @@ class Replica:
             return
         await self._watch(self._worker, self.connection)
         if not self._closing:
-            self._log.warning("worker lost", reason=self._worker.reason())
+            reason = self._worker.reason()
             await self._end()
+            self._log.warning("worker lost", reason=reason)
 
     async def _watch(self, worker: WorkerProcess, connection: Connection) -> None:
         """Returns when the connection is lost, and sees to it that a dead worker's is."""

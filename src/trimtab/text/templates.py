@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
+import psutil
 
 from trimtab.spec import processes
 from trimtab.spec.errors import EngineError, ModelError, UsageError
@@ -24,8 +25,10 @@ from trimtab.text.template_files import find_template
 
 # Computing time: a template takes well under a millisecond, a megabyte of tiny messages some hundred.
 RENDER_CPU_SECONDS, COMPILE_CPU_SECONDS = 1.0, 2.0
-# On the clock: the rest is a busy machine, or a process that somebody has stopped.
-RENDER_SECONDS, START_SECONDS = 4.0, 20.0
+# On the clock: the rest is a busy machine.
+RENDER_SECONDS, START_SECONDS = 8.0, 20.0
+# How often a process that says nothing is asked whether somebody has stopped it.
+LOOK_SECONDS = 0.5
 MAX_TEXT_BYTES = 2**20
 _LENGTH = struct.Struct("<I")
 _TOO_LONG = "it takes too long"
@@ -208,30 +211,30 @@ class ChatTemplate:
         if child.stdin is None or child.stdout is None:
             raise EOFError
         until = time.monotonic() + seconds
-        _write(child.stdin, request, until)
-        (length,) = _LENGTH.unpack(_read(child.stdout, _LENGTH.size, until))
+        _write(child, child.stdin, request, until)
+        (length,) = _LENGTH.unpack(_read(child, child.stdout, _LENGTH.size, until))
         # JSON may write one byte as six.
         if length > 8 * MAX_TEXT_BYTES:
             raise EOFError
         try:
-            return msgspec.json.decode(_read(child.stdout, length, until), type=Reply)
+            return msgspec.json.decode(_read(child, child.stdout, length, until), type=Reply)
         except msgspec.DecodeError as error:
             raise EOFError from error
 
 
-def _write(pipe: IO[bytes], data: bytes, until: float) -> None:
+def _write(child: subprocess.Popen[bytes], pipe: IO[bytes], data: bytes, until: float) -> None:
     """A child that does not read must not hold us: a pipe takes 64 KiB and no more."""
     left = memoryview(data)
     while left:
-        _wait(pipe, select.POLLOUT, until)
+        _wait(child, pipe, select.POLLOUT, until)
         # Where a pipe polls as writable, so much never blocks.
         left = left[pipe.write(left[: select.PIPE_BUF]) :]
 
 
-def _read(pipe: IO[bytes], count: int, until: float) -> bytes:
+def _read(child: subprocess.Popen[bytes], pipe: IO[bytes], count: int, until: float) -> bytes:
     data = bytearray()
     while len(data) < count:
-        _wait(pipe, select.POLLIN, until)
+        _wait(child, pipe, select.POLLIN, until)
         part = pipe.read(count - len(data))
         if not part:
             raise EOFError
@@ -239,8 +242,17 @@ def _read(pipe: IO[bytes], count: int, until: float) -> bytes:
     return bytes(data)
 
 
-def _wait(pipe: IO[bytes], event: int, until: float) -> None:
+def _wait(child: subprocess.Popen[bytes], pipe: IO[bytes], event: int, until: float) -> None:
+    """Until the pipe is ready. Raises `TimeoutError` when it is late, and soon for a child that is stopped."""
     look = select.poll()
     look.register(pipe, event)
-    if not look.poll(max(0.0, until - time.monotonic()) * 1000):
-        raise TimeoutError
+    while not look.poll(1000 * max(0.0, min(LOOK_SECONDS, until - time.monotonic()))):
+        if time.monotonic() > until or _is_stopped(child.pid):
+            raise TimeoutError
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except (psutil.Error, OSError):
+        return False
