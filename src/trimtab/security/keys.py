@@ -11,13 +11,13 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, Select, insert, select, update
 
 from trimtab.security.identity import SCOPES, Principal, Scope
 from trimtab.spec.clock import now
@@ -57,7 +57,7 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KnownKeys:
-    """The keys as they were at one look at the catalogue. Reads nothing, so it never waits."""
+    """The living keys at one look at the catalogue. Reads nothing, so it never waits."""
 
     def __init__(self, pepper: bytes, digests: dict[str, tuple[str, KeyEntry]]) -> None:
         self._pepper, self._digests = pepper, digests
@@ -69,16 +69,13 @@ class KnownKeys:
             return None
         expected, entry = self._digests.get(form[1], (_NO_DIGEST, None))
         matches = hmac.compare_digest(_digest(self._pepper, form[1], form[2]), expected)
-        if not matches or entry is None or entry.revoked is not None:
+        if not matches or entry is None:
             return None
         if entry.expires is not None and datetime.fromisoformat(entry.expires) <= datetime.now(UTC):
             return None
         return Principal(
             key_id=entry.id, name=entry.name, tenant=entry.tenant, scopes=frozenset(entry.scopes)
         )
-
-    def entries(self) -> list[KeyEntry]:
-        return [entry for _, entry in self._digests.values()]
 
 
 class KeyRing:
@@ -129,18 +126,13 @@ class KeyRing:
         return found
 
     def known(self) -> KnownKeys:
-        """All keys as they are now. A row that makes no sense is no key."""
-        with self._database.reading() as connection:
-            rows = connection.execute(select(KEYS).order_by(KEYS.c.created, KEYS.c.id)).all()
-        digests = {}
-        for row in rows:
-            with suppress(TypeError, ValueError, AttributeError):
-                digests[row.id] = (_checked_digest(row.digest), _entry(row))
-        return KnownKeys(self._pepper, digests)
+        """The keys that are not revoked now. A row that makes no sense is no key."""
+        found = self._rows(select(KEYS).where(KEYS.c.revoked.is_(None)))
+        return KnownKeys(self._pepper, {entry.id: (digest, entry) for digest, entry in found})
 
     def list(self) -> list[KeyEntry]:
         """Oldest first, revoked and expired ones included."""
-        return self.known().entries()
+        return [entry for _, entry in self._rows(select(KEYS).order_by(KEYS.c.created, KEYS.c.id))]
 
     def revoke(self, key_id: str) -> KeyEntry:
         """End a key for ever; again is no error. Raises `NotFoundError`."""
@@ -154,6 +146,13 @@ class KeyRing:
         raise NotFoundError(
             f"there is no key with the id {key_id!r}.", remedy="'trimtab keys ls' shows the ids."
         )
+
+    def _rows(self, query: Select) -> Iterator[tuple[str, KeyEntry]]:
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        for row in rows:
+            with suppress(TypeError, ValueError, AttributeError):
+                yield _checked_digest(row.digest), _entry(row)
 
 
 def invalid_key() -> AuthenticationError:

@@ -69,8 +69,8 @@ def _told(error: Exception) -> str:
         return "it needs too much memory"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    # Not all that a template can make fits in UTF-8.
-    return (str(error)[:300] or type(error).__name__).encode(errors="replace").decode()
+    # Not all that a template can make fits in UTF-8. The point is set by whoever tells it.
+    return (str(error)[:300].rstrip(".") or type(error).__name__).encode(errors="replace").decode()
 
 
 def _compile(source: str) -> jinja2.Template | Reply:
