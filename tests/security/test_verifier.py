@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -191,6 +192,14 @@ def test_a_revoked_key_stops_within_the_bound(ring, tmp_path):
             pytest.fail("it is still let in")
 
     asyncio.run(run())
+
+
+def test_the_bound_on_revocation_is_kept_by_the_others_and_told_in_the_documents():
+    assert module.RENEW_SECONDS < module.TRUST_SECONDS
+    assert module.BUSY_SECONDS < module.WAIT_SECONDS
+    assert module.TRUST_SECONDS + module.WAIT_SECONDS + module.BUSY_SECONDS < REVOKED_WITHIN_SECONDS
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    assert f"within {REVOKED_WITHIN_SECONDS:.0f} seconds" in text
 
 
 def test_a_revoked_key_is_not_let_in_after_a_pause(ring, tmp_path):

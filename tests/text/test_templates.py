@@ -233,7 +233,7 @@ def test_load_finds_the_template_where_models_keep_it(tmp_path, place):
         ("tokenizer_config.json", b"[]", "Not a JSON object"),
         ("tokenizer_config.json", b'{"a": ' + b"[" * 100_000, "Not a JSON object"),
         ("tokenizer_config.json", b'{"bos_token": "\xe9"}', "Not a JSON object"),
-        ("tokenizer_config.json", b" " * (2**25 + 1), "over 33554432 bytes"),
+        ("tokenizer_config.json", b" " * (2**24 + 1), "over 16777216 bytes"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_by_name_when_loaded(tmp_path, name, content, why):

@@ -14,13 +14,16 @@ import msgspec
 from trimtab.spec.errors import ModelError
 
 MAX_TEMPLATE_BYTES = 2**18
-# Some list a hundred thousand added tokens.
-MAX_SETTINGS_BYTES = 2**25
+# Some list ten thousands of added tokens.
+MAX_SETTINGS_BYTES = 2**24
 
 SETTINGS, TOKENS_MAP, TOKENIZER = "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"
 TEMPLATE, MORE_TEMPLATES = "chat_template.jinja", "chat_templates"
 _STANDARD = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_GROUPS = ("model_specific_special_tokens", "extra_special_tokens")
 _DEFAULT = "default"
+# Settings that hold this were written by a version which needs no map beside them.
+_NEWER = "added_tokens_decoder"
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +40,11 @@ def find_template(folder: Path) -> Found | None:
     Files of their own come before `tokenizer_config.json`. Raises `ModelError`.
     """
     settings = _json(folder / SETTINGS)
-    source, path = _own_files(folder), folder / TEMPLATE
-    if source is None:
+    sources, path = _own_files(folder), folder / TEMPLATE
+    if sources is None:
         path = folder / SETTINGS
-        source = _in_settings(settings.get("chat_template"), path)
-    found = source.get(_DEFAULT)
+        sources = _in_settings(settings.get("chat_template"), path)
+    found = sources.get(_DEFAULT)
     if found is None:
         return None
     if len(found.encode(errors="replace")) > MAX_TEMPLATE_BYTES:
@@ -95,12 +98,16 @@ def _in_settings(found: object, path: Path) -> dict[str, str]:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """What a template needs of a JSON file; the rest, which may be large, is never built."""
     if not path.is_file():
         return {}
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
             raise _too_large(path, MAX_SETTINGS_BYTES, "file")
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+        kept = {name: msgspec.json.decode(raw) for name, raw in found.items() if _matters(name)}
+        # That it is there is all that matters of it.
+        return kept | dict.fromkeys(found.keys() & {_NEWER})
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ModelError(f"Not a JSON object: {error}.", where=str(path)) from error
     except OSError as error:
@@ -124,14 +131,18 @@ def _padding_token(path: Path) -> str | None:
     return found.padding.pad_token if found.padding else None
 
 
+def _matters(name: str) -> bool:
+    return name == "chat_template" or name.endswith("_token") or name in _GROUPS
+
+
 def _variables(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
     """The named special tokens: the standard ones, and what a model adds under names of its own."""
     # The map is a file of old: what newer ones write in their settings goes before it.
-    given = settings if "added_tokens_decoder" in settings else settings | _json(folder / TOKENS_MAP)
+    given = settings if _NEWER in settings else settings | _json(folder / TOKENS_MAP)
     named = {name: value for name, value in given.items() if name in _STANDARD or name.endswith("_token")}
     if "pad_token" not in named:
         named["pad_token"] = _padding_token(folder / TOKENIZER)
-    for group in ("model_specific_special_tokens", "extra_special_tokens"):
+    for group in _GROUPS:
         if isinstance(more := given.get(group), dict):
             named |= more
     return {name: text for name, value in named.items() if (text := _token_text(value)) is not None}

@@ -26,7 +26,7 @@ from trimtab.text.template_files import find_template
 # Computing time: a template takes well under a millisecond, a megabyte of tiny messages some hundred.
 RENDER_CPU_SECONDS, COMPILE_CPU_SECONDS = 1.0, 2.0
 # On the clock: the rest is a busy machine.
-RENDER_SECONDS, START_SECONDS = 8.0, 20.0
+RENDER_SECONDS, START_SECONDS = 8.0, 30.0
 # How often a process that says nothing is asked whether somebody has stopped it.
 LOOK_SECONDS = 0.5
 MAX_TEXT_BYTES = 2**20
@@ -76,6 +76,10 @@ class ChatTemplate:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
+
+    @property
+    def source(self) -> str:
+        return self._source
 
     @classmethod
     def load(cls, folder: Path) -> ChatTemplate | None:
@@ -138,8 +142,8 @@ class ChatTemplate:
         for _ in range(2):
             try:
                 reply = self._exchange(self._started(), call, RENDER_SECONDS)
-            except (TimeoutError, OSError, EOFError):
-                if self._end() == signal.SIGPROF:
+            except (TimeoutError, OSError, EOFError) as error:
+                if self._end() == signal.SIGPROF or isinstance(error, _StillBusyError):
                     return Reply(error=_TOO_LONG)
                 continue
             if reply.spent:
@@ -152,6 +156,8 @@ class ChatTemplate:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self._end()
+        if self._closed:
+            raise EngineError("The chat template is closed.")
         setup = Setup(
             template=self._source,
             variables=self._variables,
@@ -222,6 +228,10 @@ class ChatTemplate:
             raise EOFError from error
 
 
+class _StillBusyError(TimeoutError):
+    """It is late, and not because it stands still."""
+
+
 def _write(child: subprocess.Popen[bytes], pipe: IO[bytes], data: bytes, until: float) -> None:
     """A child that does not read must not hold us: a pipe takes 64 KiB and no more."""
     left = memoryview(data)
@@ -246,13 +256,20 @@ def _wait(child: subprocess.Popen[bytes], pipe: IO[bytes], event: int, until: fl
     """Until the pipe is ready. Raises `TimeoutError` when it is late, and soon for a child that is stopped."""
     look = select.poll()
     look.register(pipe, event)
+    used = None
     while not look.poll(1000 * max(0.0, min(LOOK_SECONDS, until - time.monotonic()))):
-        if time.monotonic() > until or _is_stopped(child.pid):
+        status, now = _looked_at(child.pid)
+        used = now if used is None else used
+        if status == psutil.STATUS_STOPPED:
             raise TimeoutError
+        if time.monotonic() > until:
+            raise _StillBusyError if now > used else TimeoutError
 
 
-def _is_stopped(pid: int) -> bool:
+def _looked_at(pid: int) -> tuple[str, float]:
+    """A process's state and the CPU time that it has used."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+        process = psutil.Process(pid)
+        return process.status(), sum(process.cpu_times()[:2])
     except (psutil.Error, OSError):
-        return False
+        return "", 0.0
