@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import trimtab.security.keys as module
 from trimtab.security.keys import KeyRing
 from trimtab.spec.errors import AuthenticationError, NotFoundError, UsageError
 
@@ -20,21 +19,6 @@ from trimtab.spec.errors import AuthenticationError, NotFoundError, UsageError
 @pytest.fixture
 def ring(tmp_path):
     return KeyRing(tmp_path)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Moves the ring's clock without waiting."""
-
-    class Clock:
-        now = 1000.0
-
-        def monotonic(self):
-            return self.now
-
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
 
 
 def refused(ring: KeyRing, presented: str) -> str:
@@ -96,34 +80,34 @@ def test_no_single_letter_may_differ(tmp_path, position, letter):
         refused(ring, wrong)
 
 
-def test_a_revoked_key_stops_here_at_once_and_elsewhere_within_five_seconds(ring, tmp_path, clock):
-    gateway = KeyRing(tmp_path)
+def test_a_revoked_key_stops_at_once(ring, tmp_path):
     created = ring.create("a")
-    gateway.verify(created.key)
+    assert KeyRing(tmp_path).verify(created.key).name == "a"
     assert ring.revoke(created.id).revoked is not None
     refused(ring, created.key)
-    clock.now += 4.9
-    refused(gateway, created.key)
+    refused(KeyRing(tmp_path), created.key)
     ring.revoke(created.id)
     with pytest.raises(NotFoundError):
         ring.revoke("unknown")
 
 
-def test_a_new_key_works_at_once_in_a_running_gateway(ring, tmp_path):
-    gateway = KeyRing(tmp_path)
-    gateway.verify(ring.create("a").key)
-    module.time.sleep(module.RECHECK_SECONDS)
-    assert gateway.verify(ring.create("b").key).name == "b"
-
-
-def test_wrong_keys_cannot_make_it_read_the_database_each_time(ring, clock, monkeypatch):
-    reads = []
-    read = KeyRing._read
-    monkeypatch.setattr(KeyRing, "_read", lambda self: reads.append(1) or read(self))
-    for _ in range(200):
-        refused(ring, f"tt_{'0' * 16}_{'A' * 43}")
-        clock.now += 0.001
-    assert len(reads) <= 6
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("scopes", None), ("expires", "soon"), ("expires", "2999-01-01"), ("digest", "é" * 64)],
+)
+def test_a_row_that_makes_no_sense_is_no_key_and_harms_no_other(ring, tmp_path, column, value):
+    bad, good = ring.create("bad"), ring.create("good")
+    with sqlite3.connect(tmp_path / "catalogue.db") as raw:
+        # As damage or another program may leave it: SQLite keeps any type in any column.
+        raw.execute("PRAGMA ignore_check_constraints = 1")
+        raw.execute("PRAGMA writable_schema = 1")
+        raw.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE name = 'keys'")
+    raw.close()
+    with sqlite3.connect(tmp_path / "catalogue.db") as raw:
+        raw.execute(f"UPDATE keys SET {column} = ? WHERE id = ?", [value, bad.id])  # noqa: S608 - our own name
+    raw.close()
+    refused(ring, bad.key)
+    assert ring.verify(good.key).name == "good"
 
 
 def test_an_expired_key_stops_without_a_new_look(ring, tmp_path):

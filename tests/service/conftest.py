@@ -66,13 +66,13 @@ def start_fake(tmp_path_factory):
     """
     running, home = [], tmp_path_factory.mktemp("home")
 
-    def start(*, step_seconds=0.001, name="fake", environment=None, **settings):
+    def start(*, step_seconds=0.001, name="fake", environment=None, artifact=None, home=home, **settings):
         options = {
             key: settings.pop(key)
             for key in ("dead_seconds", "port", "cors_origins", "trust_markup")
             if key in settings
         }
-        folders = settings.pop("folders", {name: None})
+        folders = settings.pop("folders", {name: artifact})
         serving = ServingConfiguration(
             engine="mock", mock=MockSettings(step_seconds=step_seconds), **settings
         )

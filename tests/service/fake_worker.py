@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from trimtab.spec import lifeline
 from trimtab.spec.wire import (
     Cancel,
     Capabilities,
@@ -86,9 +87,7 @@ class Worker:
         while not (self.draining and not self.running):
             now = time.monotonic()
             wait = max(0.0, due - now) if self.running else 0.2
-            ready = select.select([self.socket, sys.stdin], [], [], wait)[0]
-            if sys.stdin in ready and not os.read(0, 1):
-                return
+            ready = select.select([self.socket], [], [], wait)[0]
             if self.socket in ready:
                 data = self.socket.recv(2**16)
                 if not data:
@@ -152,6 +151,7 @@ class Worker:
 
 
 def main():
+    lifeline.die_with_parent()
     parser = argparse.ArgumentParser()
     for name in ("--artifact", "--serving", "--address", "--home", "--cores"):
         parser.add_argument(name)

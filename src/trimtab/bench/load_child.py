@@ -9,6 +9,7 @@ import msgspec
 
 from trimtab.bench.client import drive
 from trimtab.bench.job import Failure, Job, Reply
+from trimtab.spec import lifeline
 from trimtab.spec.errors import EngineError
 
 _DECODER = msgspec.json.Decoder(Job)
@@ -25,6 +26,7 @@ def _reply(line: bytes) -> Reply:
 
 
 def main() -> None:
+    lifeline.die_with_parent()
     for line in sys.stdin.buffer:
         sys.stdout.buffer.write(msgspec.json.encode(_reply(line)) + b"\n")
         sys.stdout.buffer.flush()

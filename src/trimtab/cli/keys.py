@@ -79,12 +79,15 @@ def revoke(
     *,
     json: Json = False,
 ) -> None:
-    """End a key for ever. A running service refuses it within 5 seconds."""
+    """End a key for ever."""
+    from trimtab.security.verifier import REVOKED_WITHIN_SECONDS
+
     entry = _ring().revoke(key_id)
     if json:
         emit_json(entry)
     else:
         print(f"key {entry.id} ({entry.name}) is revoked")
+        say(f"A running service refuses it within {REVOKED_WITHIN_SECONDS:.0f} s.")
 
 
 def _moment(expires: str | None) -> datetime | None:

@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from trimtab.engines.parent import die_with_parent
 from trimtab.engines.quiet import quiet_libraries
 from trimtab.engines.record import BuildRecord, versions, write_record
+from trimtab.spec import lifeline
 from trimtab.spec.artifact import content_digest
 from trimtab.spec.errors import EngineError, ModelError, TrimtabError
 from trimtab.spec.serving import WeightFormat
@@ -69,7 +69,7 @@ def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
 
 
 def main() -> None:
-    die_with_parent()
+    lifeline.die_with_parent()
     quiet_libraries()
     # Libraries print to descriptor 1; the answers keep a descriptor of their own.
     with os.fdopen(os.dup(1), "wb") as answers:

@@ -22,9 +22,9 @@ from trimtab.engines.base import Engine
 from trimtab.engines.builds import ensure_build
 from trimtab.engines.connection import Connection, ConnectionLostError, accept, listen
 from trimtab.engines.loop import Loop
-from trimtab.engines.parent import die_with_parent
 from trimtab.engines.quiet import captured_output, quiet_libraries
 from trimtab.engines.registry import load_engine
+from trimtab.spec import lifeline
 from trimtab.spec.errors import EXIT_DONE, EXIT_FAILED, EngineError, TrimtabError, UsageError
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.spec.wire import Fault, Hello, WireError, encode
@@ -35,6 +35,7 @@ _TELL_SECONDS = 5.0
 
 
 def main(arguments: list[str] | None = None) -> int:
+    lifeline.die_with_parent()
     parser = argparse.ArgumentParser(prog="trimtab-worker", description="Run one engine behind a socket.")
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--serving", type=Path, required=True, help="serving.json")
@@ -44,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     # Ctrl-C goes to the whole terminal group; the gateway decides what becomes of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
     quiet_libraries()
     try:
         serving = _read_serving(given.serving)

@@ -11,26 +11,23 @@ import hashlib
 import hmac
 import re
 import secrets
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, Select, insert, select, update
 
 from trimtab.security.identity import SCOPES, Principal, Scope
 from trimtab.spec.clock import now
 from trimtab.spec.errors import AuthenticationError, NotFoundError, UsageError
-from trimtab.store.database import DEFAULT_TENANT, KEYS, Database
+from trimtab.store.database import BUSY_TIMEOUT_SECONDS, DEFAULT_TENANT, KEYS, Database
 from trimtab.store.home import home as default_home
 from trimtab.store.home import prepare
 from trimtab.store.private import private_file
 
 DEFAULT_SCOPES: tuple[Scope, ...] = ("infer", "read")
-# How long a revoked key may still pass, and how soon a new one passes where the last look was just before it.
-TRUST_SECONDS = 2.0
-RECHECK_SECONDS = 0.05
 MAX_NAME_LENGTH = 128
 _FORM = re.compile(r"tt_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 _NO_DIGEST = "0" * 64
@@ -59,17 +56,38 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
     revoked: str | None
 
 
+class KnownKeys:
+    """The living keys at one look at the catalogue. Reads nothing, so it never waits."""
+
+    def __init__(self, pepper: bytes, digests: dict[str, tuple[str, KeyEntry]]) -> None:
+        self._pepper, self._digests = pepper, digests
+
+    def find(self, presented: str) -> Principal | None:
+        """Who holds this key, if it lives. Takes as long for an unknown id as for a wrong secret."""
+        form = _FORM.fullmatch(presented)
+        if form is None:
+            return None
+        expected, entry = self._digests.get(form[1], (_NO_DIGEST, None))
+        matches = hmac.compare_digest(_digest(self._pepper, form[1], form[2]), expected)
+        if not matches or entry is None:
+            return None
+        if entry.expires is not None and datetime.fromisoformat(entry.expires) <= datetime.now(UTC):
+            return None
+        return Principal(
+            key_id=entry.id, name=entry.name, tenant=entry.tenant, scopes=frozenset(entry.scopes)
+        )
+
+
 class KeyRing:
-    """All keys of one home. `verify` reads the database at most once in 50 ms, however many wrong keys
-    arrive.
+    """All keys of one home. It reads the catalogue each time it is asked; a service uses `security.verifier`.
+
+    Raises what `Database` does.
     """
 
-    def __init__(self, home: Path | None = None) -> None:
+    def __init__(self, home: Path | None = None, *, busy_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         folder = default_home() if home is None else prepare(home)
-        self._database = Database(folder)
+        self._database = Database(folder, busy_seconds=busy_seconds)
         self._pepper = private_file(folder / "keys" / "pepper", lambda: secrets.token_bytes(32))
-        self._known: dict[str, tuple[str, KeyEntry]] = {}
-        self._read_at = float("-inf")
 
     def create(
         self,
@@ -91,7 +109,7 @@ class KeyRing:
                     id=key_id,
                     tenant_id=tenant,
                     name=name,
-                    digest=self._digest(key_id, secret),
+                    digest=_digest(self._pepper, key_id, secret),
                     scopes=" ".join(wanted),
                     created=now(),
                     expires=ends,
@@ -101,29 +119,20 @@ class KeyRing:
         return CreatedKey(key=key, id=key_id, name=name, tenant=tenant, scopes=wanted, expires=ends)
 
     def verify(self, presented: str) -> Principal:
-        """Who holds this key. Raises `AuthenticationError`, the same for every reason.
+        """Who holds this key. Raises `AuthenticationError`, the same for every reason."""
+        found = self.known().find(presented)
+        if found is None:
+            raise invalid_key()
+        return found
 
-        A revoked key stops within `TRUST_SECONDS`; a new one works at once, or `RECHECK_SECONDS` after a
-        failure.
-        """
-        form = _FORM.fullmatch(presented)
-        if form is not None:
-            self._look_again(after_seconds=TRUST_SECONDS)
-            found = self._find(form[1], form[2])
-            if found is None and self._look_again(after_seconds=RECHECK_SECONDS):
-                found = self._find(form[1], form[2])
-            if found is not None:
-                return Principal(
-                    key_id=found.id, name=found.name, tenant=found.tenant, scopes=frozenset(found.scopes)
-                )
-        raise AuthenticationError(
-            "this is not a valid API key.",
-            remedy="Send 'Authorization: Bearer tt_…' with a key from 'trimtab keys create --name NAME'.",
-        )
+    def known(self) -> KnownKeys:
+        """The keys that are not revoked now. A row that makes no sense is no key."""
+        found = self._rows(select(KEYS).where(KEYS.c.revoked.is_(None)))
+        return KnownKeys(self._pepper, {entry.id: (digest, entry) for digest, entry in found})
 
     def list(self) -> list[KeyEntry]:
         """Oldest first, revoked and expired ones included."""
-        return [entry for _, entry in self._read().values()]
+        return [entry for _, entry in self._rows(select(KEYS).order_by(KEYS.c.created, KEYS.c.id))]
 
     def revoke(self, key_id: str) -> KeyEntry:
         """End a key for ever; again is no error. Raises `NotFoundError`."""
@@ -131,41 +140,35 @@ class KeyRing:
             connection.execute(
                 update(KEYS).where(KEYS.c.id == key_id, KEYS.c.revoked.is_(None)).values(revoked=now())
             )
-        self._read_at = float("-inf")
-        known = self._read()
-        if key_id not in known:
-            raise NotFoundError(
-                f"there is no key with the id {key_id!r}.", remedy="'trimtab keys ls' shows the ids."
-            )
-        return known[key_id][1]
+        for entry in self.list():
+            if entry.id == key_id:
+                return entry
+        raise NotFoundError(
+            f"there is no key with the id {key_id!r}.", remedy="'trimtab keys ls' shows the ids."
+        )
 
-    def _digest(self, key_id: str, secret: str) -> str:
-        return hmac.new(
-            self._pepper, f"trimtab api key v1\n{key_id}\n{secret}".encode(), hashlib.sha256
-        ).hexdigest()
-
-    def _find(self, key_id: str, secret: str) -> KeyEntry | None:
-        """The living key that was presented. Takes as long for an unknown id as for a wrong secret."""
-        expected, entry = self._known.get(key_id, (_NO_DIGEST, None))
-        matches = hmac.compare_digest(self._digest(key_id, secret), expected)
-        if not matches or entry is None or entry.revoked is not None:
-            return None
-        if entry.expires is not None and datetime.fromisoformat(entry.expires) <= datetime.now(UTC):
-            return None
-        return entry
-
-    def _look_again(self, *, after_seconds: float) -> bool:
-        """Read the catalogue if the last look is older than that; whether it was read."""
-        moment = time.monotonic()
-        if moment - self._read_at < after_seconds:
-            return False
-        self._known, self._read_at = self._read(), moment
-        return True
-
-    def _read(self) -> dict[str, tuple[str, KeyEntry]]:
+    def _rows(self, query: Select) -> Iterator[tuple[str, KeyEntry]]:
         with self._database.reading() as connection:
-            rows = connection.execute(select(KEYS).order_by(KEYS.c.created, KEYS.c.id)).all()
-        return {row.id: (row.digest, _entry(row)) for row in rows}
+            rows = connection.execute(query).all()
+        for row in rows:
+            with suppress(TypeError, ValueError, AttributeError):
+                yield _checked_digest(row.digest), _entry(row)
+
+
+def invalid_key() -> AuthenticationError:
+    return AuthenticationError(
+        "this is not a valid API key.",
+        remedy="Send 'Authorization: Bearer tt_…' with a key from 'trimtab keys create --name NAME'.",
+    )
+
+
+def has_form(presented: str) -> bool:
+    """Whether it looks like a key at all."""
+    return _FORM.fullmatch(presented) is not None
+
+
+def _digest(pepper: bytes, key_id: str, secret: str) -> str:
+    return hmac.new(pepper, f"trimtab api key v1\n{key_id}\n{secret}".encode(), hashlib.sha256).hexdigest()
 
 
 def _check(name: str, scopes: Iterable[str], expires: datetime | None) -> tuple[Scope, ...]:
@@ -183,7 +186,16 @@ def _check(name: str, scopes: Iterable[str], expires: datetime | None) -> tuple[
     return tuple(scope for scope in SCOPES if scope in asked)
 
 
+def _checked_digest(digest: str) -> str:
+    if len(digest) != len(_NO_DIGEST) or not digest.isascii():
+        raise ValueError
+    return digest
+
+
 def _entry(row: Row) -> KeyEntry:
+    """Raises `ValueError`, `TypeError` or `AttributeError` for what no version of ours has written."""
+    if row.expires is not None and datetime.fromisoformat(row.expires).tzinfo is None:
+        raise ValueError
     return KeyEntry(
         id=row.id,
         name=row.name,

@@ -34,13 +34,13 @@ class Endpoint:
     async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
         exchange: Exchange = scope[_EXCHANGE]
         exchange.route = self._route.path
-        self._check(exchange)
+        await self._check(exchange)
         await self._route.handler(exchange, self._backend)
 
-    def _check(self, exchange: Exchange) -> None:
+    async def _check(self, exchange: Exchange) -> None:
         if self._route.access == "open":
             return
-        principal = self._backend.keys.verify(_presented(exchange))
+        principal = await self._backend.keys.verify(_presented(exchange))
         if self._route.access not in principal.scopes:
             raise PermissionDeniedError(
                 f"This key may not {self._route.access!r}.",

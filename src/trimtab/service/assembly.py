@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trimtab.service.configuration import GatewayConfiguration, ServedModel
 from trimtab.service.encoding import Encoding
 from trimtab.service.model import Model
+from trimtab.service.rendering import Rendering
 from trimtab.service.replica import Place, Replica
 from trimtab.service.worker_process import Spawn, spawn_worker
 from trimtab.spec.errors import UsageError
@@ -54,8 +55,9 @@ def make_model(
             for line in check_rows(tokenizer, source, served.artifact):
                 log.warning(line, model=served.name)
         encoding = Encoding(served.name, tokenizer, source, trust_markup=settings.trust_markup)
+    rendering = Rendering(template) if template else None
     return Model(
-        served.name, served.serving, replicas, tokenizer=tokenizer, template=template, encoding=encoding
+        served.name, served.serving, replicas, tokenizer=tokenizer, template=rendering, encoding=encoding
     )
 
 

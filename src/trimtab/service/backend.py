@@ -12,8 +12,13 @@ from trimtab.service.model import Model
 
 
 class Keys(Protocol):
-    def verify(self, presented: str) -> Principal:
-        """Raises `AuthenticationError`."""
+    @property
+    def stale_seconds(self) -> float | None:
+        """How old what is known of the keys is, while they cannot be read; else None."""
+        ...
+
+    async def verify(self, presented: str) -> Principal:
+        """Raises `AuthenticationError`, and `UnavailableError` where it cannot be known."""
         ...
 
 

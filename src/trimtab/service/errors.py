@@ -11,6 +11,7 @@ from trimtab.spec.errors import (
     NotFoundError,
     OverloadedError,
     TrimtabError,
+    UnavailableError,
     UsageError,
 )
 
@@ -91,7 +92,7 @@ def error_headers(error: TrimtabError) -> list[tuple[bytes, bytes]]:
     """What a client needs beside the body: when to come back, how to authenticate."""
     if isinstance(error, OverloadedError):
         return [(b"retry-after", str(max(1, round(error.retry_after))).encode())]
-    if isinstance(error, EngineError):
+    if isinstance(error, EngineError | UnavailableError):
         return [(b"retry-after", b"5")]
     if error.status == 401:
         return [(b"www-authenticate", b"Bearer")]

@@ -36,6 +36,7 @@ _MAX_FOLDER_LENGTH = 70
 class _News(msgspec.Struct):
     event: str
     message: str = ""
+    usage: bool = False
 
 
 class Service:
@@ -99,7 +100,7 @@ class Service:
                 psutil.Process(pid).kill()
 
     def _wait_until_ready(self) -> None:
-        """Raises `EngineError` with the reason of the worker that failed."""
+        """Raises `EngineError` with the reason of the worker that failed, `UsageError` for a model that is refused."""
         line = self._gateway.stdout.readline() if self._gateway.stdout else b""
         if not line:
             status = self.stop(seconds=0)
@@ -107,7 +108,7 @@ class Service:
         news = msgspec.json.decode(line, type=_News)
         if news.event != "ready":
             self.stop(seconds=0)
-            raise EngineError(news.message)
+            raise UsageError(news.message) if news.usage else EngineError(news.message)
 
 
 def start(
@@ -127,7 +128,8 @@ def start(
 
     Web pages of `cors_origins` may call it from a browser; "*" means all pages. With `trust_markup`, a chat's
     messages may write control tokens themselves. `log` is where the gateway's stderr goes (None = ours). Raises
-    `UsageError` for an address that cannot be bound or must not be, `EngineError` when a worker does not start.
+    `UsageError` for an address that cannot be bound or must not be and for a model that cannot be served,
+    `EngineError` when a worker does not start.
     """
     _check_models(models)
     _check_host(host, insecure_http=insecure_http)

@@ -66,3 +66,12 @@ MAX_BODIES_BYTES = 64 * 2**20
 TEXT_THREADS = 2
 MAX_TEXTS_WAITING = 64
 TEXT_OVERHEAD = 16
+# Chats longer than this (as JSON) are rendered apart from the others.
+LONG_CHAT_BYTES = 2**14
+# For each lane of a model's chat template: how many may wait, and how long.
+MAX_WAITING_CHATS = 64
+RENDER_WAIT_SECONDS = 10.0
+# After the answers have ended or were cut: the service is gone within this time, whatever still runs.
+END_SECONDS = 20.0
+# The same for a gateway whose starter is dead: nobody waits for its answers.
+ORPHAN_SECONDS = 5.0

@@ -18,12 +18,12 @@ from trimtab.service import limits
 from trimtab.service.connection import Connection
 from trimtab.service.encoding import Encoding
 from trimtab.service.orders import Order, Prompt
+from trimtab.service.rendering import Rendering
 from trimtab.service.replica import Replica
 from trimtab.service.sequence import Sequence
 from trimtab.spec.errors import EngineError, OverloadedError, TrimtabError, UsageError
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.spec.wire import Capabilities, Event, Scored, Submit
-from trimtab.text.templates import ChatTemplate
 from trimtab.text.token_names import TokenNames
 from trimtab.text.tokenizer import Tokenizer
 
@@ -77,7 +77,7 @@ class Model:
         replicas: list[Replica],
         *,
         tokenizer: Tokenizer | None,
-        template: ChatTemplate | None,
+        template: Rendering | None,
         encoding: Encoding | None,
     ) -> None:
         self.name, self.serving, self.replicas = name, serving, replicas

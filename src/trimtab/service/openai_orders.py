@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from trimtab.service import limits
@@ -78,7 +76,7 @@ async def _chat_prompt(request: ChatRequest, model: Model) -> Prompt:
     messages = await apart(lambda: for_template(request.messages), if_=many)
     marked = await model.encoding.mark(messages)
     shown = marked or messages
-    text = await asyncio.get_running_loop().run_in_executor(None, lambda: template.render(shown))
+    text = await template.render(shown)
     await apart(lambda: refuse_left_out(shown, text), if_=many)
     if marked:
         return Prompt(ids=await model.encoding.encode_marked(text), goes_on=False)

@@ -41,6 +41,8 @@ class Phase(Enum):
 class BoundedProtocol(asyncio.Protocol):
     """One connection of uvicorn's server, which makes it, counts it, and calls `shutdown` at the end."""
 
+    # Of the whole service; a gateway that may open fewer files lowers it.
+    max_connections = limits.MAX_CONNECTIONS
     transport: asyncio.Transport
 
     def __init__(
@@ -69,7 +71,7 @@ class BoundedProtocol(asyncio.Protocol):
         self.transport = transport  # pyrefly: ignore[bad-assignment]
         self._state.connections.add(self)  # pyrefly: ignore[bad-argument-type]
         self._enter(Phase.HEAD, limits.HEADERS_SECONDS)
-        if len(self._state.connections) > limits.MAX_CONNECTIONS and not self._make_room():
+        if len(self._state.connections) > self.max_connections and not self._make_room():
             self.refuse(OverloadedError("The service has too many connections."))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature

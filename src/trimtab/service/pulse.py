@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import psutil
 def cpu_seconds(pid: int, *, children: bool = False) -> float:
     """CPU time that a process has used so far; 0 when it is gone. Nanoseconds count, on Linux.
 
+    Raises `OSError` where it cannot be told, as when no file can be opened.
     An idle worker's heartbeat takes microseconds, which the usual 10 ms ticks would not show.
     """
     used = _scheduled_seconds(pid)
@@ -33,7 +35,11 @@ def _scheduled_seconds(pid: int) -> float | None:
         for task in os.scandir(f"/proc/{pid}/task"):
             total += int(Path(task.path, "schedstat").read_text(encoding="ascii").split()[0])
             found = True
-    except (OSError, IndexError, ValueError):
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        return None
+    except (IndexError, ValueError):
         return None
     return total / 1e9 if found else None
 
@@ -50,7 +56,12 @@ class Pulse:
         if frames != self._frames:
             self._frames, self._cpu, self._alive = frames, -1.0, now
             return 0.0
-        cpu = cpu_seconds(self._pid, children=self._children)
+        try:
+            cpu = cpu_seconds(self._pid, children=self._children)
+        except OSError:
+            # We cannot look, which says nothing of the process.
+            self._cpu, self._alive = -1.0, now
+            return 0.0
         if cpu != self._cpu:
             self._cpu, self._alive = cpu, now
         return now - self._alive

@@ -7,7 +7,6 @@ pauses.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from trimtab.service.pulse import Pulse
 from trimtab.service.worker_process import Spawn, WorkerProcess, spawn_worker
 from trimtab.spec.errors import EngineError
 from trimtab.spec.wire import Hello
+from trimtab.store.ownership import check_owned
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -63,7 +63,7 @@ class Replica:
         Raises `EngineError`.
         """
         hello = await self._load()
-        self._supervisor = asyncio.create_task(self._supervise())
+        self._start_supervisor()
         return hello
 
     async def close(self, *, drain_seconds: float) -> None:
@@ -74,8 +74,7 @@ class Replica:
             await self._worker.exited(drain_seconds)
         if self._supervisor is not None:
             self._supervisor.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._supervisor
+            await asyncio.wait({self._supervisor})
         await self._end()
 
     async def _load(self) -> Hello:
@@ -93,6 +92,9 @@ class Replica:
         return hello
 
     def _arguments(self, socket: Path) -> list[str]:
+        # Cleaners of /tmp may have taken it in the meantime.
+        self._place.runtime.mkdir(mode=0o700, exist_ok=True)
+        check_owned(self._place.runtime)
         serving = self._place.runtime / f"{self._place.label}.json"
         serving.write_bytes(msgspec.json.encode(self._model.serving))
         # The mock engine looks at no artifact; any folder stands for one.
@@ -111,24 +113,51 @@ class Replica:
             arguments += ["--cores", ",".join(map(str, self._place.cores))]
         return arguments
 
+    def _start_supervisor(self) -> None:
+        if self._closing:
+            return
+        self._supervisor = asyncio.create_task(self._supervise())
+        self._supervisor.add_done_callback(self._on_supervisor_end)
+
+    def _on_supervisor_end(self, task: asyncio.Task[None]) -> None:
+        """The last defence: without a supervisor this place would stay empty for ever."""
+        if self._closing:
+            return
+        asyncio.get_running_loop().call_later(FIRST_PAUSE_SECONDS, self._start_supervisor)
+        error = None if task.cancelled() else task.exception()
+        self._log.error("the worker's supervisor ended and is started again", reason=repr(error))
+
     async def _supervise(self) -> None:
+        """Until closed: whatever goes wrong (no descriptor, no memory, no process id) is tried again."""
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
         while not self._closing:
             begun = loop.time()
-            if self.connection is not None and self._worker is not None:
-                await self._watch(self._worker, self.connection)
-                if self._closing:
-                    return
-                self._log.warning("worker lost", reason=self._worker.reason())
-                await self._end()
+            try:
+                await self._live()
+            except Exception as error:  # noqa: BLE001 - who gives up here leaves the place empty for ever
+                self._log.warning("worker could not be watched", reason=repr(error))
+            if self._closing:
+                return
             pause = FIRST_PAUSE_SECONDS if loop.time() - begun > HEALTHY_SECONDS else pause
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             try:
+                await self._end()
                 await self._load()
                 self._log.warning("worker is back", restarts=self.restarts)
-            except EngineError as error:
-                self._log.warning("worker did not start", reason=str(error), next_try_seconds=pause)
+            except Exception as error:  # noqa: BLE001 - as above
+                reason = str(error) if isinstance(error, EngineError) else repr(error)
+                self._log.warning("worker did not start", reason=reason, next_try_seconds=pause)
+
+    async def _live(self) -> None:
+        """Watch the worker that is there, if one is, until it is lost; leave nothing of it."""
+        if self.connection is None or self._worker is None:
+            return
+        await self._watch(self._worker, self.connection)
+        if not self._closing:
+            reason = self._worker.reason()
+            await self._end()
+            self._log.warning("worker lost", reason=reason)
 
     async def _watch(self, worker: WorkerProcess, connection: Connection) -> None:
         """Returns when the connection is lost, and sees to it that a dead worker's is."""
@@ -143,6 +172,7 @@ class Replica:
                 connection.close()
 
     async def _end(self) -> None:
-        worker, self._worker, self.connection = self._worker, None, None
+        worker, self.connection = self._worker, None
         if worker is not None:
             await worker.end()
+            self._worker = None

@@ -1,6 +1,6 @@
 """One life of a worker: the process, its socket, its last words. Started by exec, ended for certain.
 
-Its stderr is passed on to ours line by line; the last line explains a failure.
+Its stderr is passed on to ours; the last line explains a failure.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from trimtab.spec.wire import Hello
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 1.0
 LAST_WORDS_SECONDS = 1.0
+_READ_BYTES = 2**16
 
 Spawn = Callable[[Sequence[str]], "subprocess.Popen[bytes]"]
 
 
 def spawn_worker(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """The worker ends when its stdin does, so it cannot outlive this process."""
+    """The worker cannot outlive this process (`spec.lifeline`); it has no other input."""
     return processes.start(
-        "worker", arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        "worker", arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
 
 
@@ -99,21 +100,27 @@ class WorkerProcess:
         await self.exited(math.inf)
         if self.connection is not None:
             self.connection.close()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
         await asyncio.wait({self._stderr}, timeout=LAST_WORDS_SECONDS)
         self._stderr.cancel()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             self._socket.unlink()
 
     async def _pass_on(self) -> None:
-        reader = asyncio.StreamReader(limit=2**20)
+        """Read to the end whatever comes, and wherever it can be passed on to: an unread pipe stops the worker."""
+        reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), self._process.stderr
         )
-        while line := await reader.readline():
-            sys.stderr.buffer.write(line)
-            sys.stderr.buffer.flush()
-            text = line.decode(errors="replace").strip()
-            if text:
-                self._last_words.append(text)
+        begun = b""
+        while data := await reader.read(_READ_BYTES):
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.buffer.write(data)
+                sys.stderr.buffer.flush()
+            *lines, begun = (begun + data).split(b"\n")
+            begun = begun[-_READ_BYTES:]
+            self._note(*lines)
+        self._note(begun)
+
+    def _note(self, *lines: bytes) -> None:
+        texts = (line.decode(errors="replace").strip() for line in lines)
+        self._last_words.extend(text for text in texts if text)

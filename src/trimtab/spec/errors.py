@@ -77,6 +77,12 @@ class EngineError(TrimtabError):
     status, code = 503, "engine_error"
 
 
+class UnavailableError(TrimtabError):
+    """Something that is needed cannot be reached now; the same request may work later."""
+
+    status, code = 503, "unavailable"
+
+
 class RankLostError(EngineError):
     """A process of a group was killed or hangs: a new group may go on from the last checkpoint."""
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
+
+from trimtab.spec import lifeline
 
 MODULES: Mapping[str, str] = {
     "gateway": "trimtab.service.gateway",
@@ -30,9 +33,27 @@ def start(
     arguments: Sequence[str] = (),
     *,
     environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
     **options: object,
 ) -> subprocess.Popen[bytes]:
-    """Start a process of the table. `options` go to `subprocess.Popen`; `environment` is added to ours."""
-    return subprocess.Popen(  # pyrefly: ignore[no-matching-overload]
-        command(name, arguments), env={**os.environ, **(environment or {})}, **options
-    )
+    """Start a process of the table, which ends with this one (`spec.lifeline`).
+
+    `options` go to `subprocess.Popen`; `environment` is added to ours. Keep what is returned as long as the process
+    shall live.
+    """
+    held, ours = os.pipe()
+    try:
+        process = subprocess.Popen(  # pyrefly: ignore[no-matching-overload]
+            command(name, arguments),
+            env={**os.environ, **(environment or {}), lifeline.VARIABLE: str(held)},
+            pass_fds=(*pass_fds, held),
+            **options,
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(held)
+    # At our own end the system closes it, and not a moment before.
+    weakref.finalize(process, os.close, ours).atexit = False  # pyrefly: ignore[missing-attribute]
+    return process

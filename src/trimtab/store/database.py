@@ -2,19 +2,19 @@
 
 SQLite in WAL mode: one writer at a time, readers never wait. A transaction that writes takes the write lock
 at its start, so what it read is still true when it writes; the store also relies on that lock (see
-`store.store`).
+`store.store`). Its files are the owner's alone, whatever the umask.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
-    URL,
     Column,
     Connection,
     Integer,
@@ -26,14 +26,17 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from trimtab.spec.errors import TrimtabError
+from trimtab.store.ownership import check_owner
+from trimtab.store.private import make_private
 from trimtab.store.scratch import locked
 
 DEFAULT_TENANT = "default"
 LATEST = "0001"  # the newest revision in migrations/versions
 BUSY_TIMEOUT_SECONDS = 60.0
+_JOURNALS = ("-wal", "-shm", "-journal")
 
 METADATA = MetaData()
 # A removed version keeps its row, so that its number is never given again.
@@ -85,43 +88,59 @@ KEYS = Table(
 class Database:
     """`home/catalogue.db`, brought to the latest revision when opened.
 
-    Raises `TrimtabError` for a file that is no catalogue or that a newer Trimtab made.
+    `busy_seconds` is how long it waits for a lock of another process. Here and whenever it is used it raises
+    `TrimtabError` for a file that is locked, missing, no catalogue, or a newer Trimtab's.
     """
 
-    def __init__(self, home: Path) -> None:
-        self._path = home / "catalogue.db"
+    def __init__(self, home: Path, *, busy_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        self._path, self._busy_seconds = home / "catalogue.db", busy_seconds
+        _make_private(self._path)
         # A connection costs 0.3 ms; none kept open means none to close, in any thread.
-        self._engine = create_engine(
-            URL.create("sqlite+pysqlite", database=str(self._path)),
-            poolclass=NullPool,
-            connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
-        )
+        self._engine = create_engine("sqlite+pysqlite://", poolclass=NullPool, creator=self._connect)
         event.listen(self._engine, "connect", _on_connect)
         event.listen(self._engine, "begin", _on_begin)
-        try:
-            if self._revision() != LATEST:
-                with locked(home / "catalogue.lock"):
-                    self._migrate()
-        except DatabaseError as error:
-            raise TrimtabError(
-                f"the catalogue cannot be read: {error.orig}.",
-                where=str(self._path),
-                remedy="Restore it from a copy, or move it away to start with an empty one.",
-            ) from error
+        if self._revision() != LATEST:
+            with locked(home / "catalogue.lock"), self._telling():
+                self._migrate()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A snapshot of the catalogue."""
-        with self._engine.connect() as connection, connection.begin():
+        with self._telling(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """The only writer, from here to the commit at the end; an exception rolls back."""
-        with self._engine.connect() as connection:
+        with self._telling(), self._engine.connect() as connection:
             writer = connection.execution_options(trimtab_writes=True)
             with writer.begin():
                 yield writer
+
+    def _connect(self) -> sqlite3.Connection:
+        # "rw": a catalogue that is gone is not made anew, empty, by whoever reads.
+        address = f"file:{quote(str(self._path))}?mode=rw"
+        return sqlite3.connect(address, uri=True, timeout=self._busy_seconds, check_same_thread=False)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What the file or its disk does to us, in a sentence. What we do wrong stays an exception of the driver's."""
+        try:
+            yield
+        except DatabaseError as error:
+            if isinstance(error, (IntegrityError, ProgrammingError, DataError)):
+                raise
+            if "locked" in str(error.orig):
+                raise TrimtabError(
+                    "the catalogue is locked by another process.",
+                    where=str(self._path),
+                    remedy="Wait until that has ended, then do it again.",
+                ) from error
+            raise TrimtabError(
+                f"the catalogue cannot be read: {error.orig}.",
+                where=str(self._path),
+                remedy="Restore it from a copy, or move it away to start with an empty one.",
+            ) from error
 
     def _revision(self) -> str | None:
         """What the catalogue says of itself, without the cost of importing Alembic."""
@@ -156,6 +175,19 @@ class Database:
                     where=str(self._path),
                     remedy="Update Trimtab, or set TRIMTAB_HOME to another folder.",
                 ) from error
+
+
+def _make_private(path: Path) -> None:
+    """An empty file (an empty database) where there is none. SQLite gives its journals the mode of this file.
+
+    It is never opened here: closing it would let go of the locks that this process holds on it elsewhere.
+    """
+    for each in (path, *(path.with_name(path.name + end) for end in _JOURNALS)):
+        with suppress(FileNotFoundError):
+            check_owner(each)
+            if each.stat().st_mode & 0o077:
+                each.chmod(0o600)
+    make_private(path, bytes)
 
 
 def _dbapi(connection: Connection) -> sqlite3.Connection:

@@ -10,20 +10,29 @@ from pathlib import Path
 
 from trimtab.spec.errors import TrimtabError
 from trimtab.store.durable import sync
+from trimtab.store.ownership import check_owned
 
 
 def private_file(path: Path, make: Callable[[], bytes]) -> bytes:
-    """The bytes of `path`; where it is missing, `make` is called and what it returns is kept (mode 0600).
+    """The bytes of `path`, made as `make_private` does."""
+    make_private(path, make)
+    return path.read_bytes()
+
+
+def make_private(path: Path, make: Callable[[], bytes]) -> None:
+    """Where `path` is missing, `make` is called and what it returns is kept (mode 0600). It is not opened.
 
     Processes that race get the same bytes: the first link wins. Raises `TrimtabError` for a file that others
-    may read.
+    may read, `UsageError` for one that is theirs or that they could replace.
     """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_owned(path.parent)
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o600)  # under any umask
                 file.write(make())
                 file.flush()
                 os.fsync(file.fileno())
@@ -38,4 +47,4 @@ def private_file(path: Path, make: Callable[[], bytes]) -> bytes:
             where=str(path),
             remedy=f"Run: chmod 600 '{path}'; then make new keys.",
         )
-    return path.read_bytes()
+    check_owned(path)

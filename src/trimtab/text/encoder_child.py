@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from trimtab.spec import lifeline
 from trimtab.spec.errors import TrimtabError
 from trimtab.text.guarded import Encode, Encoded, Load, frame
 from trimtab.text.tokenizer import Tokenizer
@@ -51,6 +52,7 @@ def _encode(tokenizer: Tokenizer, asked: Encode) -> list[list[int]]:
 
 
 def main() -> None:
+    lifeline.die_with_parent()
     _limit()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     first = _receive(source)

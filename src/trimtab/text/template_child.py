@@ -1,62 +1,34 @@
 """Process "template": renders one chat template, over stdin and stdout, until stdin ends.
 
-It runs text that came with a model, so it limits itself first: memory, no file written, no core dump. It
-must not import anything but Jinja2 and the records of `templates`.
+It runs text that came with a model, so it limits itself first: memory, files, no core dump. Before each piece of
+work it has the kernel set a timer on its computing time and one on the clock, with the default action: they end
+this process also in C code (one huge power, say) that no thread of Python's could interrupt. It must not import
+anything but Jinja2 and the records of `templates`.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import resource
+import signal
 import struct
 import sys
-from datetime import datetime
-from typing import Any, BinaryIO, NoReturn
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import jinja2
-import jinja2.ext
-import jinja2.sandbox
 import msgspec
 
+from trimtab.spec import lifeline
+from trimtab.text.template_dialect import environment, variables_of
 from trimtab.text.templates import Call, Reply, Setup, frame
 
 MEMORY_BYTES = 512 * 2**20
+# Over this peak a process is replaced, so that memory which the interpreter keeps does not stay.
+KEPT_BYTES = 128 * 2**20
+_OPEN_FILES = 32
 _LENGTH = struct.Struct("<I")
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %}` marks an answer for training; it renders as what it encloses."""
-
-    tags = {"generation"}  # noqa: RUF012 - what the base class declares
-
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _tojson(
-    value: object, indent: int | None = None, *, ensure_ascii: bool = False, sort_keys: bool = False
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, sort_keys=sort_keys)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().astimezone().strftime(form)
-
-
-def environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
-    """The environment that chat templates are written for (transformers'), in the immutable sandbox."""
-    made = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    made.filters["tojson"] = _tojson
-    added: dict[str, Any] = {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
-    made.globals.update(added)
-    return made
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def _limit() -> None:
@@ -64,9 +36,27 @@ def _limit() -> None:
         (resource.RLIMIT_AS, MEMORY_BYTES),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
     ):
         _, hard = resource.getrlimit(limit)
         resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+    # What our starter ignores or blocks, we would too.
+    timers = (signal.SIGALRM, signal.SIGPROF)
+    for number in timers:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, timers)
+
+
+@contextlib.contextmanager
+def _timed(cpu_seconds: float, seconds: float) -> Iterator[None]:
+    """The kernel ends this process if the block takes longer."""
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _receive(stream: BinaryIO) -> bytes | None:
@@ -74,38 +64,71 @@ def _receive(stream: BinaryIO) -> bytes | None:
     return stream.read(_LENGTH.unpack(header)[0]) if len(header) == _LENGTH.size else None
 
 
-def _render(template: jinja2.Template, setup: Setup, call: Call) -> Reply:
+def _told(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "it needs too much memory"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    # Not all that a template can make fits in UTF-8. The point is set by whoever tells it.
+    return (str(error)[:300].rstrip(".") or type(error).__name__).encode(errors="replace").decode()
+
+
+def _compile(source: str) -> jinja2.Template | Reply:
     try:
-        text = template.render(
-            messages=call.messages, add_generation_prompt=call.add_generation_prompt, **setup.variables
-        )
+        return environment().from_string(source)
+    except Exception as error:  # noqa: BLE001 - constants are computed here, so it may raise anything
+        line = f"line {error.lineno}: " if isinstance(error, jinja2.TemplateSyntaxError) else ""
+        return Reply(error=line + _told(error))
+
+
+def _render(template: jinja2.Template, setup: Setup, call: Call) -> Reply:
+    pieces: list[str] = []
+    size = 0
+    try:
+        for piece in template.generate(variables_of(call, setup.variables)):
+            pieces.append(piece)
+            size += len(piece)
+            if size > setup.max_text_bytes:
+                break
+        text = "".join(pieces)
+        size = len(text.encode())
     except Exception as error:  # noqa: BLE001 - a template may raise anything; the answer is that it did
-        return Reply(error=str(error)[:300] or type(error).__name__)
-    if len(text.encode()) > setup.max_text_bytes:
-        return Reply(error=f"the rendered text is over {setup.max_text_bytes} bytes")
-    return Reply(text=text)
+        return Reply(error=_told(error), spent=isinstance(error, MemoryError) or _spent())
+    if size > setup.max_text_bytes:
+        return Reply(error=f"the rendered text is over {setup.max_text_bytes} bytes", spent=_spent())
+    return Reply(text=text, spent=_spent())
 
 
-def main() -> None:
-    _limit()
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
+def _spent() -> bool:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT > KEPT_BYTES
+
+
+def _serve(source: BinaryIO, sink: BinaryIO) -> None:
+    def say(reply: Reply) -> None:
+        sink.write(frame(reply))
+        sink.flush()
+
     first = _receive(source)
     if first is None:
         return
-    setup = msgspec.json.decode(first, type=Setup)
-    template = None
-    try:
-        template = environment().from_string(setup.template)
-        reply = Reply()
-    except jinja2.TemplateError as error:
-        reply = Reply(error=str(error)[:300])
-    while True:
-        sink.write(frame(reply))
-        sink.flush()
-        asked = _receive(source)
-        if asked is None or template is None:
-            return
-        reply = _render(template, setup, msgspec.json.decode(asked, type=Call))
+    setup: Setup = msgspec.json.decode(first, type=Setup)
+    with _timed(setup.cpu_seconds, setup.seconds):
+        template = _compile(setup.template)
+    if isinstance(template, Reply):
+        say(template)
+        return
+    say(Reply())
+    while (asked := _receive(source)) is not None:
+        call: Call = msgspec.json.decode(asked, type=Call)
+        with _timed(call.cpu_seconds, call.seconds):
+            reply: Any = _render(template, setup, call)
+        say(reply)
+
+
+def main() -> None:
+    lifeline.die_with_parent()
+    _limit()
+    _serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

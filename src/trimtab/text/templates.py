@@ -1,31 +1,37 @@
 """A model's chat template, rendered in a child process that can be killed.
 
 Templates come with models, so they are not trusted: Jinja2's immutable sandbox, no network or files of ours
-in reach of a variable, bounded memory, output and time. The child is started on first use, and again after a
-template ran over its time.
+in reach of a variable, bounded memory, output, computing time and waiting. The child is started again after it
+was killed.
 """
 
 from __future__ import annotations
 
 import select
+import signal
 import struct
 import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
+import psutil
 
 from trimtab.spec import processes
-from trimtab.spec.errors import ModelError, UsageError
+from trimtab.spec.errors import EngineError, ModelError, UsageError
+from trimtab.text.template_files import find_template
 
-RENDER_SECONDS = 2.0  # a template takes well under a millisecond; the rest is a busy machine
-START_SECONDS = 20.0
+# Computing time: a template takes well under a millisecond, a megabyte of tiny messages some hundred.
+RENDER_CPU_SECONDS, COMPILE_CPU_SECONDS = 1.0, 2.0
+# On the clock: the rest is a busy machine.
+RENDER_SECONDS, START_SECONDS = 8.0, 30.0
+# How often a process that says nothing is asked whether somebody has stopped it.
+LOOK_SECONDS = 0.5
 MAX_TEXT_BYTES = 2**20
-MAX_TEMPLATE_BYTES = 2**18
 _LENGTH = struct.Struct("<I")
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+_TOO_LONG = "it takes too long"
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,18 +40,23 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     template: str
     variables: dict[str, str]
     max_text_bytes: int
+    cpu_seconds: float
+    seconds: float
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[dict[str, Any]]
     add_generation_prompt: bool
+    cpu_seconds: float
+    seconds: float
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`text`, or in `error` why there is none."""
+    """`text`, or in `error` why there is none. `spent`: the child should be replaced."""
 
     text: str | None = None
     error: str | None = None
+    spent: bool = False
 
 
 def frame(record: Setup | Call | Reply) -> bytes:
@@ -55,37 +66,50 @@ def frame(record: Setup | Call | Reply) -> bytes:
 
 
 class ChatTemplate:
-    """Safe to use from several threads; renders one at a time. The child ends with this process."""
+    """Safe to use from several threads; renders one at a time. The child ends with this process.
 
-    def __init__(self, source: str, variables: dict[str, str]) -> None:
-        self._setup = Setup(template=source, variables=variables, max_text_bytes=MAX_TEXT_BYTES)
+    `where` names the file that the template stands in.
+    """
+
+    def __init__(self, source: str, variables: dict[str, str], *, where: str | None = None) -> None:
+        self._source, self._variables, self._where = source, variables, where
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-
-    @classmethod
-    def load(cls, folder: Path) -> ChatTemplate | None:
-        """None when the model has no chat template."""
-        settings = _settings(folder / "tokenizer_config.json")
-        path = folder / "chat_template.jinja"
-        source = (
-            path.read_text(encoding="utf-8") if path.is_file() else _source(settings.get("chat_template"))
-        )
-        if source is None:
-            return None
-        if len(source) > MAX_TEMPLATE_BYTES:
-            raise ModelError(
-                f"The chat template is longer than {MAX_TEMPLATE_BYTES} characters.", where=str(path)
-            )
-        return cls(source, {name: text for name in _SPECIAL if (text := _token_text(settings.get(name)))})
+        self._closed = False
 
     @property
     def source(self) -> str:
-        return self._setup.template
+        return self._source
+
+    @classmethod
+    def load(cls, folder: Path) -> ChatTemplate | None:
+        """None when the model has no chat template. Raises `ModelError` for one that cannot be used."""
+        found = find_template(folder)
+        if found is None:
+            return None
+        template = cls(found.source, found.variables, where=str(found.path))
+        try:
+            template.check()
+        except BaseException:
+            template.close()
+            raise
+        return template
+
+    def another(self) -> ChatTemplate:
+        """The same template with a process of its own, started when it is first needed."""
+        return ChatTemplate(self._source, self._variables, where=self._where)
+
+    def check(self) -> None:
+        """Start the child. Raises `ModelError` for a template that cannot be compiled."""
+        with self._lock:
+            self._started()
 
     def render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool = True) -> str:
-        """Raises `UsageError` when the template refuses the messages, or takes too long or too much."""
+        """Raises `UsageError` when the template refuses the messages, or computes too long or too much;
+        `EngineError` when its process does not answer.
+        """
         with self._lock:
-            reply = self._ask(Call(messages=messages, add_generation_prompt=add_generation_prompt))
+            reply = self._ask(messages, add_generation_prompt)
         if reply.text is None:
             raise UsageError(
                 f"The model's chat template refused the messages: {reply.error}.",
@@ -95,88 +119,157 @@ class ChatTemplate:
         return reply.text
 
     def close(self) -> None:
-        with self._lock:
-            self._end()
-
-    def _ask(self, call: Call) -> Reply:
-        if self._child is None or self._child.poll() is not None:
-            self._start()
-        try:
-            self._write(frame(call))
-            return self._read(RENDER_SECONDS)
-        except (TimeoutError, OSError, EOFError):
-            self._end()
-            return Reply(error="rendering took too long or too much memory")
-
-    def _start(self) -> None:
-        self._end()
-        self._child = processes.start("template", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        try:
-            self._write(frame(self._setup))
-            reply = self._read(START_SECONDS)
-        except (TimeoutError, OSError, EOFError) as error:
-            self._end()
-            raise ModelError("The chat template's process did not start.") from error
-        if reply.error:
-            self._end()
-            raise ModelError(f"The model's chat template cannot be read: {reply.error}.")
-
-    def _end(self) -> None:
-        child, self._child = self._child, None
+        """At once, whatever is being rendered."""
+        self._closed = True
+        child = self._child
         if child is not None:
             child.kill()
-            child.communicate()
+            child.wait()
+        if self._lock.acquire(blocking=False):
+            self._end()
+            self._lock.release()
 
-    def _write(self, data: bytes) -> None:
-        if self._child is None or self._child.stdin is None:
+    def _ask(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> Reply:
+        call = frame(
+            Call(
+                messages=messages,
+                add_generation_prompt=add_generation_prompt,
+                cpu_seconds=RENDER_CPU_SECONDS,
+                seconds=RENDER_SECONDS,
+            )
+        )
+        # A process that stands still, or was killed from outside, says nothing of the messages: once more.
+        for _ in range(2):
+            try:
+                reply = self._exchange(self._started(), call, RENDER_SECONDS)
+            except (TimeoutError, OSError, EOFError) as error:
+                if self._end() == signal.SIGPROF or isinstance(error, _StillBusyError):
+                    return Reply(error=_TOO_LONG)
+                continue
+            if reply.spent:
+                self._end()
+            return reply
+        raise EngineError("The chat template's process does not answer.", remedy="Try again.")
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """The child, its template compiled."""
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self._end()
+        if self._closed:
+            raise EngineError("The chat template is closed.")
+        setup = Setup(
+            template=self._source,
+            variables=self._variables,
+            max_text_bytes=MAX_TEXT_BYTES,
+            cpu_seconds=COMPILE_CPU_SECONDS,
+            seconds=START_SECONDS,
+        )
+        try:
+            # One arena: the memory limit counts what is only set aside, too.
+            child = processes.start(
+                "template",
+                environment={"MALLOC_ARENA_MAX": "1"},
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        except OSError as error:
+            raise EngineError(f"The chat template's process cannot be started: {error.strerror}.") from error
+        self._child = child
+        if self._closed:
+            child.kill()
+        try:
+            reply = self._exchange(child, frame(setup), START_SECONDS)
+        except (TimeoutError, OSError, EOFError) as error:
+            number = self._end()
+            if number == signal.SIGPROF:
+                raise self._unreadable(_TOO_LONG) from error
+            if number and number != signal.SIGKILL:
+                raise self._unreadable(f"it crashes its process ({signal.Signals(number).name})") from error
+            raise EngineError("The chat template's process did not start.") from error
+        if reply.error:
+            self._end()
+            raise self._unreadable(reply.error)
+        return child
+
+    def _unreadable(self, why: str) -> ModelError:
+        return ModelError(
+            f"The model's chat template cannot be read: {why}.",
+            where=self._where,
+            remedy="Mend the template, or remove it to serve completions only.",
+        )
+
+    def _end(self) -> int:
+        """Kill the child if it lives, and reap it; the signal that ended it (SIGKILL: ours), or 0."""
+        child, self._child = self._child, None
+        if child is None:
+            return 0
+        child.kill()
+        status = child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+        return max(0, -status)
+
+    def _exchange(self, child: subprocess.Popen[bytes], request: bytes, seconds: float) -> Reply:
+        """Raises `TimeoutError`, or `EOFError` or `OSError` where the child has ended."""
+        if child.stdin is None or child.stdout is None:
             raise EOFError
-        self._child.stdin.write(data)
-        self._child.stdin.flush()
-
-    def _read(self, seconds: float) -> Reply:
         until = time.monotonic() + seconds
-        (length,) = _LENGTH.unpack(self._read_exactly(_LENGTH.size, until))
+        _write(child, child.stdin, request, until)
+        (length,) = _LENGTH.unpack(_read(child, child.stdout, _LENGTH.size, until))
+        # JSON may write one byte as six.
         if length > 8 * MAX_TEXT_BYTES:
             raise EOFError
-        return msgspec.json.decode(self._read_exactly(length, until), type=Reply)
+        try:
+            return msgspec.json.decode(_read(child, child.stdout, length, until), type=Reply)
+        except msgspec.DecodeError as error:
+            raise EOFError from error
 
-    def _read_exactly(self, count: int, until: float) -> bytes:
-        if self._child is None or self._child.stdout is None:
+
+class _StillBusyError(TimeoutError):
+    """It is late, and not because it stands still."""
+
+
+def _write(child: subprocess.Popen[bytes], pipe: IO[bytes], data: bytes, until: float) -> None:
+    """A child that does not read must not hold us: a pipe takes 64 KiB and no more."""
+    left = memoryview(data)
+    while left:
+        _wait(child, pipe, select.POLLOUT, until)
+        # Where a pipe polls as writable, so much never blocks.
+        left = left[pipe.write(left[: select.PIPE_BUF]) :]
+
+
+def _read(child: subprocess.Popen[bytes], pipe: IO[bytes], count: int, until: float) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        _wait(child, pipe, select.POLLIN, until)
+        part = pipe.read(count - len(data))
+        if not part:
             raise EOFError
-        data = bytearray()
-        while len(data) < count:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([self._child.stdout], [], [], left)[0]:
-                raise TimeoutError
-            part = self._child.stdout.raw.read(count - len(data))  # pyrefly: ignore[missing-attribute]
-            if not part:
-                raise EOFError
-            data += part
-        return bytes(data)
+        data += part
+    return bytes(data)
 
 
-def _settings(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        return {}
+def _wait(child: subprocess.Popen[bytes], pipe: IO[bytes], event: int, until: float) -> None:
+    """Until the pipe is ready. Raises `TimeoutError` when it is late, and soon for a child that is stopped."""
+    look = select.poll()
+    look.register(pipe, event)
+    used = None
+    while not look.poll(1000 * max(0.0, min(LOOK_SECONDS, until - time.monotonic()))):
+        status, now = _looked_at(child.pid)
+        used = now if used is None else used
+        if status == psutil.STATUS_STOPPED:
+            raise TimeoutError
+        if time.monotonic() > until:
+            raise _StillBusyError if now > used else TimeoutError
+
+
+def _looked_at(pid: int) -> tuple[str, float]:
+    """A process's state and the CPU time that it has used."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-    except msgspec.MsgspecError as error:
-        raise ModelError(f"Not a JSON object: {error}.", where=str(path)) from error
-
-
-def _source(found: object) -> str | None:
-    """`chat_template` is a text, or a list of named ones of which `default` counts."""
-    if isinstance(found, str):
-        return found
-    if isinstance(found, list):
-        named = {str(each.get("name")): each.get("template") for each in found if isinstance(each, dict)}
-        source = named.get("default")
-        return source if isinstance(source, str) else None
-    return None
-
-
-def _token_text(found: object) -> str | None:
-    """A special token is written as a text or as a record with `content`."""
-    if isinstance(found, dict):
-        found = found.get("content")
-    return found if isinstance(found, str) else None
+        process = psutil.Process(pid)
+        return process.status(), sum(process.cpu_times()[:2])
+    except (psutil.Error, OSError):
+        return "", 0.0

@@ -1,6 +1,6 @@
 """Process "rank": one member of a group. Reads jobs from stdin, answers on stdout, says all else on stderr.
 
-It dies when its parent does: stdin ends, and on Linux the kernel tells it. An expected fault is an answer;
+It dies with its parent (`spec.lifeline`), and ends when stdin does. An expected fault is an answer;
 a bug ends the process with its traceback on stderr, and the parent names the rank. So does the loss of a
 neighbour, with a code of its own, so that the parent blames the one that was lost.
 """
@@ -8,11 +8,9 @@ neighbour, with a code of its own, so that the parent blames the one that was lo
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib
 import os
 import queue
-import signal
 import sys
 import threading
 import traceback
@@ -35,12 +33,11 @@ from trimtab.parallel.launching.lines import (
 )
 from trimtab.parallel.launching.pulse import Pulse
 from trimtab.parallel.tasks import TASKS, TaskName
+from trimtab.spec import lifeline
 from trimtab.spec.errors import TrimtabError
 
 if TYPE_CHECKING:
     from trimtab.parallel.ranks import Ranks
-
-_PR_SET_PDEATHSIG = 1
 
 
 class _Inbox:
@@ -107,11 +104,6 @@ def lost_neighbour(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _take_stdout() -> BinaryIO:
     """Keep stdout for answers alone: whatever a library prints goes to stderr."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -140,8 +132,8 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 def main() -> None:
     sys.excepthook = _end
+    lifeline.die_with_parent()
     arguments = _arguments()
-    _die_with_parent()
     answers = _take_stdout()
     inbox = _Inbox(sys.stdin.buffer)
     pulse = Pulse(arguments.store.parent, arguments.rank)
