@@ -146,3 +146,37 @@ def test_the_stored_type_is_that_of_the_files_whatever_the_config_says(make_mode
     weights["model.norm.weight"] = weights["model.norm.weight"].float()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert stored_dtype(folder) == "float32"
+
+
+def test_a_folder_is_served_as_its_files_have_it_whatever_the_config_says(make_model):
+    from trimtab.store.artifact import as_stored
+
+    folder = make_model("llama")
+    _config(folder, dtype="bfloat16")
+    assert as_stored(folder).weight_format == "float32"
+    _config(make_model("llama", dtype="bfloat16"), dtype="float32")
+    assert as_stored(folder).weight_format == "bf16"
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_an_imported_decoder_has_the_parameters_that_inspect_counts(make_model, tmp_path, name):
+    from trimtab.models.info import check_folder
+    from trimtab.store.store import Store
+
+    store, folder = Store(tmp_path / "home"), make_model(name)
+    store.import_folder(folder, name, parameters=check_folder(folder))
+    with store.open(name) as opened:
+        passport = json.loads((opened / "passport.json").read_bytes())
+        assert passport["parameters"] == inspect(folder).parameters == inspect(opened).parameters
+
+
+def test_import_and_serve_say_the_same_of_a_config_that_does_not_fit(make_model):
+    from trimtab.models.info import check_folder
+
+    folder = make_model("llama")
+    _config(folder, num_hidden_layers=10**9)
+    with pytest.raises(ModelError) as one:
+        inspect(folder)
+    with pytest.raises(ModelError) as two:
+        check_folder(folder)
+    assert str(one.value) == str(two.value)
