@@ -65,7 +65,9 @@ def start_fake(tmp_path_factory):
     running, home = [], tmp_path_factory.mktemp("home")
 
     def start(*, step_seconds=0.001, name="fake", environment=None, **settings):
-        options = {key: settings.pop(key) for key in ("dead_seconds", "port") if key in settings}
+        options = {
+            key: settings.pop(key) for key in ("dead_seconds", "port", "cors_origins") if key in settings
+        }
         serving = ServingConfiguration(
             engine="mock", mock=MockSettings(step_seconds=step_seconds), **settings
         )

@@ -50,6 +50,12 @@ def serve(
     insecure_http: Annotated[
         bool, typer.Option("--insecure-http", help="Serve a network without TLS: keys travel unencrypted.")
     ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN", help="Let web pages of https://app.example call; repeatable; '*' = all."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document when ready.")] = False,
 ) -> None:
     """Serve models over HTTP (OpenAI's API) until stopped."""
@@ -62,7 +68,14 @@ def serve(
         models = [served_model(target, overrides, stack) for target in targets]
         say(f"Loading {', '.join(model.name for model in models)} …")
         service = stack.enter_context(
-            start(models, home=home(), host=host, port=port, insecure_http=insecure_http)
+            start(
+                models,
+                home=home(),
+                host=host,
+                port=port,
+                insecure_http=insecure_http,
+                cors_origins=cors_origin or (),
+            )
         )
         if json:
             emit_json(Running(url=service.url, models=tuple(model.name for model in models)))

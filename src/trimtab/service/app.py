@@ -14,10 +14,11 @@ from starlette.routing import Router
 
 from trimtab.service import openapi
 from trimtab.service.backend import Backend
+from trimtab.service.cors import Cors
 from trimtab.service.errors import ClientGoneError, MethodError, RouteNotFoundError
 from trimtab.service.exchange import Exchange, Receive, Scope, Send
 from trimtab.service.routes import ROUTES, Route
-from trimtab.spec.errors import AuthenticationError, PermissionDeniedError, TrimtabError
+from trimtab.spec.errors import AuthenticationError, PermissionDeniedError, TrimtabError, UsageError
 
 _EXCHANGE = "trimtab.exchange"
 # Never sent: what the metrics call an answer that nobody was there to get (as nginx does).
@@ -48,12 +49,16 @@ class Endpoint:
 
 
 def _presented(exchange: Exchange) -> str:
-    authorization = exchange.header(b"authorization")
+    authorization, other = exchange.header(b"authorization"), exchange.header(b"x-api-key")
     if authorization is None:
-        key = exchange.header(b"x-api-key")
+        key = other
     else:
         scheme, _, key = authorization.partition(" ")
         key = key.strip() if scheme.lower() == "bearer" else None
+    if key and other is not None and key != other:
+        raise UsageError(
+            "The headers Authorization and x-api-key hold two different keys.", remedy="Send one of them."
+        )
     if not key:
         raise AuthenticationError(
             "No API key was sent.",
@@ -63,8 +68,10 @@ def _presented(exchange: Exchange) -> str:
 
 
 class Application:
-    def __init__(self, backend: Backend, routes: Sequence[Route] = ROUTES) -> None:
-        self._backend = backend
+    def __init__(
+        self, backend: Backend, routes: Sequence[Route] = ROUTES, *, cors: Cors | None = None
+    ) -> None:
+        self._backend, self._cors = backend, cors or Cors()
         backend.openapi = openapi.document(routes)
         self.router = Router(
             [
@@ -77,8 +84,12 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         scope[_EXCHANGE], scope["app"] = exchange, self  # with "app", the router raises instead of answering
+        exchange.extra_headers = self._cors.headers(exchange)
         try:
-            await self.router(scope, receive, send)
+            if (allowed := self._cors.preflight(exchange)) is not None:
+                await exchange.respond(200, b"", headers=allowed)
+            else:
+                await self.router(scope, receive, send)
         except TrimtabError as error:
             await exchange.fail(error)
         except HTTPException as error:

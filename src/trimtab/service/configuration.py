@@ -26,6 +26,7 @@ class GatewayConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     home: Path
     runtime: Path
     cores: tuple[int, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     dead_seconds: float = limits.DEAD_SECONDS
     drain_seconds: float = limits.DRAIN_SECONDS
 

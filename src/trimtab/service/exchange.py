@@ -5,7 +5,6 @@ Every answer passes through here, so every answer carries `x-request-id`. Knows 
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -30,6 +29,7 @@ Headers = list[tuple[bytes, bytes]]
 # The ASGI extension of our server.
 DIRECT_WRITE = "trimtab.direct_write"
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_CHARSET = re.compile(r"charset\s*=\s*\"?([^\";\s]*)")
 _JSON = (b"content-type", b"application/json")
 _STREAM = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -39,7 +39,7 @@ _STREAM = [
 
 
 class DirectWriter(Protocol):
-    """A server's way to write a piece of a chunked answer at once. `write` only when `ready` says so."""
+    """The server's side of an answer: pieces of it are written at once. `write` only when `ready` says so."""
 
     def ready(self) -> bool:
         """Whether `send` would write without waiting."""
@@ -47,11 +47,15 @@ class DirectWriter(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the client leaves before its answer is complete; at once if it has left."""
+        ...
+
 
 class Exchange:
     """`started` is the moment the headers were complete, on the monotonic clock."""
 
-    __slots__ = ("_disconnected", "_receive", "_scope", "_send", "id", "marks", "route", "started", "status")
+    __slots__ = ("_receive", "_scope", "_send", "extra_headers", "id", "marks", "route", "started", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -60,7 +64,11 @@ class Exchange:
         self.marks: list[tuple[str, float]] = []
         self.status = 0
         self.route = "none"  # the table's path, for metrics
-        self._disconnected: asyncio.Task[None] | None = None
+        self.extra_headers: Headers = []  # of whatever answer it gets
+
+    @property
+    def method(self) -> str:
+        return self._scope["method"]
 
     @property
     def path(self) -> str:
@@ -75,6 +83,10 @@ class Exchange:
             if key == name:
                 return value.decode("latin-1")
         return None
+
+    def headers(self, name: bytes) -> list[str]:
+        """All values of a header that may come more than once."""
+        return [value.decode("latin-1") for key, value in self._scope["headers"] if key == name]
 
     def deadline(self) -> float | None:
         """Seconds that the client still waits, by `x-request-timeout`; None if it does not say."""
@@ -103,12 +115,7 @@ class Exchange:
 
     async def read_json(self) -> bytes:
         """The body. Raises `MediaTypeError`, or `BodyTooLargeError` without reading past the bound."""
-        kind = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise MediaTypeError(
-                f"The content type {kind!r} is not served." if kind else "The request has no content type.",
-                remedy="Send JSON with 'Content-Type: application/json'.",
-            )
+        self._check_media_type()
         announced = self.header(b"content-length") or ""
         if announced.isdigit() and int(announced) > limits.MAX_BODY_BYTES:
             raise _too_large()
@@ -124,15 +131,27 @@ class Exchange:
             more = message.get("more_body", False)
         return b"".join(parts)
 
+    def _check_media_type(self) -> None:
+        kind, _, parameters = (self.header(b"content-type") or "").lower().partition(";")
+        if kind.strip() != "application/json":
+            raise MediaTypeError(
+                f"The content type {kind.strip()!r} is not served."
+                if kind
+                else "The request has no content type.",
+                remedy="Send JSON with 'Content-Type: application/json'.",
+            )
+        charset = _CHARSET.search(parameters)
+        if charset and charset[1] not in ("utf-8", "utf8", "us-ascii"):
+            raise MediaTypeError(f"The charset {charset[1]!r} is not served.", remedy="Send UTF-8.")
+        coding = ", ".join(self.headers(b"content-encoding")).strip().lower()
+        if coding not in ("", "identity"):
+            raise MediaTypeError(
+                f"The content encoding {coding!r} is not served.", remedy="Send the body uncompressed."
+            )
+
     def on_disconnect(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once the client is gone, or once the answer is complete. The body must be read."""
-
-        async def watch() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            callback()
-
-        self._disconnected = asyncio.create_task(watch())
+        """Call `callback` once the client is gone; never after a complete answer."""
+        self.direct_writer.on_gone(callback)
 
     async def respond(
         self, status: int, body: bytes, *, headers: Headers | None = None, kind: bytes | None = None
@@ -164,15 +183,15 @@ class Exchange:
         return write
 
     @property
-    def direct_writer(self) -> DirectWriter | None:
-        return self._scope.get("extensions", {}).get(DIRECT_WRITE)
+    def direct_writer(self) -> DirectWriter:
+        return self._scope["extensions"][DIRECT_WRITE]
 
     async def close_stream(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data})
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.status = status
-        extra = [(b"x-request-id", self.id.encode())]
+        extra = [(b"x-request-id", self.id.encode()), *self.extra_headers]
         if self.marks:
             timing = ", ".join(f"{name};dur={span}" for name, span in self.timing().items())
             extra.append((b"server-timing", timing.encode()))

@@ -29,6 +29,7 @@ from trimtab.service.app import Application
 from trimtab.service.assembly import make_model
 from trimtab.service.backend import Backend
 from trimtab.service.configuration import GatewayConfiguration
+from trimtab.service.cors import Cors
 from trimtab.service.protocol import BoundedProtocol
 from trimtab.spec.errors import TrimtabError
 from trimtab.spec.hardware import usable_cores
@@ -77,7 +78,7 @@ class Gateway:
         self.backend = Backend({model.name: model for model in models}, KeyRing(settings.home))
         self._server = _Server(
             uvicorn.Config(
-                Application(self.backend),
+                Application(self.backend, cors=Cors(settings.cors_origins)),
                 http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
@@ -85,7 +86,6 @@ class Gateway:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=limits.IDLE_SECONDS,
                 timeout_graceful_shutdown=int(settings.drain_seconds),
             )
         )

@@ -21,6 +21,7 @@ import msgspec
 
 from trimtab.service import configuration, limits
 from trimtab.service.configuration import GatewayConfiguration, ServedModel
+from trimtab.service.cors import check_origins
 from trimtab.spec import processes
 from trimtab.spec.errors import EngineError, UsageError
 
@@ -117,21 +118,29 @@ def start(
     port: int = 8000,
     gateway_cores: tuple[int, ...] = (),
     insecure_http: bool = False,
+    cors_origins: Sequence[str] = (),
     dead_seconds: float = limits.DEAD_SECONDS,
     log: IO[bytes] | int | None = None,
 ) -> Service:
     """Start a service and wait until every model is loaded. Port 0 takes a free one.
 
-    `log` is where the gateway's stderr goes (None = ours). Raises `UsageError` for an address that cannot be
+    Web pages of `cors_origins` may call it from a browser; "*" means all pages. `log` is where the gateway's stderr
+    goes (None = ours). Raises `UsageError` for an address that cannot be
     bound or must not be, `EngineError` when a worker does not start.
     """
     _check_models(models)
     _check_host(host, insecure_http=insecure_http)
+    origins = check_origins(tuple(cors_origins))
     with _bind(host, port) as listener:
         url = _url(listener)
         runtime = _runtime_folder()
         settings = GatewayConfiguration(
-            models=tuple(models), home=home, runtime=runtime, cores=gateway_cores, dead_seconds=dead_seconds
+            models=tuple(models),
+            home=home,
+            runtime=runtime,
+            cores=gateway_cores,
+            cors_origins=origins,
+            dead_seconds=dead_seconds,
         )
         path = runtime / "gateway.json"
         configuration.save(settings, path)

@@ -53,3 +53,13 @@ MAX_TOLD = 2**20
 LONG_BODY_BYTES = 2**16
 MANY_MESSAGES = 1024
 MANY_TOKENS = 2048
+# While an answer runs, so much of what the client sends ahead is kept; with more, the connection ends after the answer.
+MAX_PIPELINED_BYTES = 64 * 2**10
+# Of one body: chunk sizes, their extensions and trailers. A byte a chunk costs a thousand times what the byte does.
+MAX_FRAMING_BYTES = 32 * 2**10
+# Empty lines before a request. The standard wants one to be overlooked.
+MAX_BLANK_BYTES = 64
+# After a refusal that ends a connection: so long the client may go on sending and still gets to see the answer.
+LINGER_SECONDS = 5.0
+# Of all requests whose body is on its way, by what they announce. Who began first makes room for who comes.
+MAX_BODIES_BYTES = 64 * 2**20

@@ -217,8 +217,7 @@ async def _stream(exchange: Exchange, generation: Generation, answer: Answer) ->
     exchange.mark("first_token")
     write = await exchange.open_stream()
     parts, piece, news = [answer.opening()], answer.piece, generation.news
-    if exchange.direct_writer is not None:
-        generation.deliver = _delivery(exchange.direct_writer, piece)
+    generation.deliver = _delivery(exchange.direct_writer, piece)
     try:
         while True:
             parts += [piece(sequence) for sequence in fresh]
