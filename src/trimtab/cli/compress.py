@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.console import emit_json, progress, say, table
+from trimtab.cli.console import progress, say, table
+from trimtab.cli.output import emit_json
 from trimtab.cli.sources import text_source
 from trimtab.spec.errors import UsageError
 from trimtab.spec.units import format_duration

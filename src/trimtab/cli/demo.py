@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.console import emit_json, say, stages, table
+from trimtab.cli.console import say, stages, table
 from trimtab.cli.optimize import show, show_forecast
+from trimtab.cli.output import emit_json
 from trimtab.spec.errors import EXIT_REFUSED, TrimtabError, UsageError
 from trimtab.spec.units import format_bytes, format_duration
 

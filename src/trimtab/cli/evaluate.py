@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, progress, table
+from trimtab.cli.console import progress, table
+from trimtab.cli.output import emit_json
 from trimtab.cli.sources import text_source
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.serving import EngineName, WeightFormat

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.console import emit_json, say, stages, table
+from trimtab.cli.console import say, stages, table
+from trimtab.cli.output import emit_json
 from trimtab.cli.sources import text_source
 from trimtab.spec.errors import EXIT_REFUSED, UsageError
 from trimtab.spec.folder import store_name

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, progress, say, table
+from trimtab.cli.console import progress, say, table
+from trimtab.cli.output import emit_json
 from trimtab.cli.plan_level import read_level
 from trimtab.cli.serve import Overrides, served_model
 from trimtab.spec.errors import RefusedError, UsageError

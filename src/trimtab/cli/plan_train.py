@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from trimtab.cli.console import emit_json, say
+from trimtab.cli.console import say
+from trimtab.cli.output import emit_json
 from trimtab.spec.errors import RefusedError, UsageError
 from trimtab.spec.layout import Layout, parse_layout
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, say
+from trimtab.cli.console import say
+from trimtab.cli.output import emit_json
 from trimtab.spec.errors import EngineError
 from trimtab.spec.folder import model_name
 from trimtab.spec.serving import EngineName, ServingConfiguration, WeightFormat

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, say, stages
+from trimtab.cli.console import say, stages
 from trimtab.cli.job_file import Cluster, job_file, refuse_flags
+from trimtab.cli.output import emit_document, emit_json, emit_path
 from trimtab.spec.errors import UsageError
 from trimtab.spec.units import format_count, format_duration
 
@@ -120,7 +121,7 @@ def train(
         cluster = Cluster(
             kind=emit, nodes=nodes, gpus=gpus, cores=cores, restarts=attempts, image=image, claim=claim
         )
-        print(job_file(cluster, recipe, laid_out, processes=most, flags=flags), end="")
+        emit_document(job_file(cluster, recipe, laid_out, processes=most, flags=flags))
         return
     where = on or ("torchrun" if under_torchrun() else "local")
     if where == "torchrun" and _followed(hang_seconds):
@@ -179,7 +180,7 @@ def _show(folder: Path, result: Training, as_json: bool) -> None:
         f"({format_count(rate)} {unit}/s, {result.precision}, {result.optimizer}): "
         f"loss {last.loss:.3f}{held_out}{_prediction(result)}"
     )
-    print(folder)
+    emit_path(folder)
 
 
 def _prediction(result: Training) -> str:

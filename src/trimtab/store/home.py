@@ -18,12 +18,19 @@ def home() -> Path:
         return prepare(Path(wanted))
     from platformdirs import user_data_path
 
-    return prepare(user_data_path("trimtab", appauthor=False))
+    try:
+        folder = user_data_path("trimtab", appauthor=False)
+    except RuntimeError as error:
+        raise _homeless("this user") from error
+    return prepare(folder)
 
 
 def prepare(folder: Path) -> Path:
     """The folder as an absolute path, made if it is not there."""
-    folder = folder.expanduser().absolute()
+    try:
+        folder = folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise _homeless(str(folder)) from error
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -33,3 +40,10 @@ def prepare(folder: Path) -> Path:
             remedy="Set TRIMTAB_HOME to a folder that you may write to.",
         ) from error
     return folder
+
+
+def _homeless(where: str) -> UsageError:
+    """Containers may run under a number that is no user."""
+    return UsageError(
+        "there is no home folder.", where=where, remedy="Set TRIMTAB_HOME to a folder that you may write to."
+    )
