@@ -155,7 +155,7 @@ def test_a_config_of_a_folder(plan, tmp_path):
 def test_planning_brings_no_torch():
     code = (
         "import sys\n"
-        "import trimtab.cli.plan_train, trimtab.cli.plan_job\n"
+        "import trimtab.cli.plan_train, trimtab.cli.plan_table, trimtab.parallel.plan\n"
         "import trimtab.planning.training.advisor, trimtab.planning.training.fitting\n"
         "import trimtab.planning.devices.profiles\n"
         "print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"

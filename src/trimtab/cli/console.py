@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trimtab.cli.output import printable
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.units import format_duration
 
 if TYPE_CHECKING:
@@ -53,17 +54,6 @@ def _plain(text: str) -> Text:
     from rich.text import Text
 
     return Text(printable(text, sys.stdout))
-
-
-class StageEvent(Protocol):
-    """News of a long run, whatever floor it comes from."""
-
-    @property
-    def stage(self) -> str: ...
-    @property
-    def fraction(self) -> float: ...
-    @property
-    def note(self) -> str: ...
 
 
 class Progress:
@@ -134,13 +124,13 @@ def progress(label: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def stages() -> Iterator[Callable[[StageEvent], None]]:
+def stages() -> Iterator[OnEvent]:
     """Shows a run's events: one progress bar a stage, the next replacing the last."""
     current: list[tuple[str, Progress]] = []
 
-    def show(event: StageEvent) -> None:
-        if warning := getattr(event, "warning", ""):
-            say(f"warning: {warning}")
+    def show(event: Event) -> None:
+        if event.warning or event.remark:
+            say(event.remark or f"warning: {event.warning}")
             return
         if not current or current[0][0] != event.stage:
             while current:

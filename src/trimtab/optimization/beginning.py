@@ -12,9 +12,10 @@ from trimtab.models.create import create, create_encoder, create_image_model
 from trimtab.models.info import CONFIG, read_config
 from trimtab.models.layouts import refuse_layout
 from trimtab.models.tasks import check_model, classes_of, longest_sequence, scale_of, task_of
-from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
 from trimtab.spec.architectures import Architecture, BertArchitecture, ResNetArchitecture
 from trimtab.spec.errors import ModelError, UsageError
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.recipe import Recipe
 from trimtab.store.store import Store
 

@@ -18,12 +18,13 @@ from trimtab.data.prepared_images import PreparedImages
 from trimtab.optimization.beginning import untrained
 from trimtab.optimization.expectation import calibration, planning_job
 from trimtab.optimization.training import Trainer
-from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
 from trimtab.planning.devices.profiles import is_faster_in_16_bits
-from trimtab.planning.training.advisor import plan_training
+from trimtab.planning.training.advisor import advise
 from trimtab.spec.errors import TrimtabError
 from trimtab.spec.layout import Layout
 from trimtab.spec.profile import Profile
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.units import format_duration
 from trimtab.training.job import TrainJob
@@ -148,7 +149,7 @@ def candidates(job: TrainJob, profile: Profile, *, cut: bool = False) -> list[La
     if precision == "auto":
         precision = "bf16" if is_faster_in_16_bits(profile) else "float32"
     try:
-        plans = plan_training(planning_job(job, profile, devices=devices, precision=precision)).layouts
+        plans = advise(planning_job(job, profile, devices=devices, precision=precision)).layouts
     except TrimtabError:
         plans = []
     # A teacher needs whole sequences.
