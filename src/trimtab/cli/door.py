@@ -101,6 +101,6 @@ def _unwritable(error: UnicodeEncodeError) -> str:
     text = Path(error.object).name if "/" in error.object else error.object
     shown = text.encode("ascii", "backslashreplace").decode("ascii")[:120]
     return (
-        f"{shown!r} holds a character that {error.encoding} cannot write. "
+        f"'{shown}' holds a character that {error.encoding} cannot write. "
         "Use a name in UTF-8, and set PYTHONUTF8=1 where the locale is not UTF-8."
     )
