@@ -243,7 +243,7 @@ WRONG = [
     (lambda: trimtab.serve("mock", replicas=0), UsageError, "--replicas"),
     (lambda: trimtab.serve("mock", "mock", port=0), UsageError, "named twice"),
     (lambda: trimtab.serve(port=0), UsageError, "No model is named"),
-    (lambda: trimtab.serve("./nowhere", port=0), ModelError, "no config.json"),
+    (lambda: trimtab.serve("./nowhere", port=0), ModelError, "no such folder"),
     (lambda: trimtab.serve("nobody", port=0), NotFoundError, "nobody"),
     (lambda: trimtab.serve("mock", host="0.0.0.0", port=0), UsageError, "loopback"),
     (lambda: trimtab.load("nobody"), NotFoundError, "nobody"),
