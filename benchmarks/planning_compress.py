@@ -13,20 +13,19 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from trimtab.bench.load import measure, speedup
 from trimtab.cli.console import say, table
-from trimtab.cli.serve import Overrides, served_model
 from trimtab.compression.shapes import FFN_MULTIPLE, Shape
 from trimtab.compression.variants import blank
 from trimtab.models.info import ModelInfo, inspect
+from trimtab.models.served import served_model
 from trimtab.optimization.profiling import measure_compression
 from trimtab.optimization.speed import served
-from trimtab.planning.compression.plan import plan_compression
+from trimtab.planning.compression.plan import compression_plan
 from trimtab.planning.serving.traffic import Traffic
 from trimtab.spec.clock import now
 from trimtab.spec.engine_profile import CompressionProfile
@@ -97,7 +96,7 @@ def predictions(
     """Speed-up and memory of each, among clients that ask one after the other."""
     shapes = [(len(shape.layers), shape.ffn, shape.kv_heads) for shape, _ in wanted]
     traffic = Traffic(prompt_tokens=PROMPT, output_tokens=OUTPUT, concurrency=clients)
-    plan = plan_compression(profile, shapes, traffic, formats=["int8"])
+    plan = compression_plan(profile, shapes, traffic, formats=["int8"])
     by_sizes = {option.sizes: option for option in plan.options}
     base = plan.baseline.expected.tokens_per_second
     found = []
@@ -167,11 +166,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    with ExitStack() as stack:
-        model = served_model(arguments.model, Overrides(), stack)
-        if model.artifact is None:
-            parser.error("give a model, not the mock engine")
-        result = run(model.name, model.artifact, model.serving, arguments.rounds)
+    model = served_model(arguments.model)
+    if model.artifact is None:
+        parser.error("give a model, not the mock engine")
+    result = run(model.name, model.artifact, model.serving, arguments.rounds)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
     show(result)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -25,8 +24,8 @@ from trimtab.bench.job import Job, Outcome, address
 from trimtab.bench.load import Target
 from trimtab.bench.waves import WaveRounds, sizes
 from trimtab.cli.console import say, table
-from trimtab.cli.serve import Overrides, served_model
 from trimtab.models.info import inspect
+from trimtab.models.served import Overrides, served_model
 from trimtab.optimization.profiling import measure_profiles
 from trimtab.optimization.speed import served
 from trimtab.planning.serving.engine_steps import engine_steps
@@ -205,18 +204,17 @@ def main() -> int:
     arguments = parser.parse_args()
     rows: list[Row] = []
     profiles: dict[str, EngineProfile] = {}
-    with ExitStack() as stack:
-        overrides = Overrides(replicas=arguments.replicas, threads=arguments.threads)
-        for name in arguments.models:
-            model = served_model(name, overrides, stack)
-            say(f"{model.name}: profile")
-            first = measure_profiles({model.name: (model.artifact, model.serving)}, home(), rounds=2)
-            profiles[model.name], found = measure(model, first[model.name], arguments.rounds)
-            rows += found
-            keep(
-                Result(hardware=this_machine(), created=now(), rows=tuple(rows), profiles=profiles),
-                arguments.output,
-            )
+    overrides = Overrides(replicas=arguments.replicas, threads=arguments.threads)
+    for name in arguments.models:
+        model = served_model(name, overrides)
+        say(f"{model.name}: profile")
+        first = measure_profiles({model.name: (model.artifact, model.serving)}, home(), rounds=2)
+        profiles[model.name], found = measure(model, first[model.name], arguments.rounds)
+        rows += found
+        keep(
+            Result(hardware=this_machine(), created=now(), rows=tuple(rows), profiles=profiles),
+            arguments.output,
+        )
     show(rows)
     return 0 if all(map(held, rows)) else 1
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from trimtab.cli.console import stages
-from trimtab.cli.optimize import show, show_forecast
+from trimtab.cli.optimize import show
 from trimtab.optimization.run import optimize
 from trimtab.spec.errors import EXIT_REFUSED
 from trimtab.spec.recipe import Recipe
@@ -29,12 +29,11 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def main() -> int:
     recipe = Recipe.load(ROOT / "recipes" / "reference.yaml")
-    show_forecast(recipe)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="trimtab-reference-") as home:
         os.environ["TRIMTAB_HOME"] = home
-        with stages() as on_event:
-            verdict = optimize(recipe, on_event=on_event)
+        with stages() as progress:
+            verdict = optimize(recipe, progress=progress)
         run = Path(verdict.run)
         RESULTS.mkdir(parents=True, exist_ok=True)
         # The run's folder is gone afterwards, and a machine's paths are nobody's business.

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 from trimtab.spec.version import __version__
 
 if TYPE_CHECKING:
+    from trimtab.compression.run import compress as compress
+    from trimtab.evaluation.run import evaluate as evaluate
+    from trimtab.models.served import serve as serve
+    from trimtab.optimization.plans import plan_compression as plan_compression
+    from trimtab.optimization.plans import plan_serving as plan_serving
     from trimtab.optimization.run import optimize as optimize
-    from trimtab.planning.compression.plan import plan_compression as plan_compression
-    from trimtab.planning.serving.plan import plan_serving as plan_serving
-    from trimtab.planning.training.advisor import plan_training as plan_training
-    from trimtab.service.serve import serve as serve
+    from trimtab.optimization.train import train as train
+    from trimtab.parallel.plan import plan_training as plan_training
+    from trimtab.spec.layout import Layout as Layout
     from trimtab.spec.recipe import Recipe as Recipe
     from trimtab.spec.verdict import Verdict as Verdict
     from trimtab.store.artifact import Artifact as Artifact
@@ -23,26 +27,34 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Artifact": "trimtab.store.artifact",
+    "Layout": "trimtab.spec.layout",
     "Recipe": "trimtab.spec.recipe",
     "Verdict": "trimtab.spec.verdict",
+    "compress": "trimtab.compression.run",
+    "evaluate": "trimtab.evaluation.run",
     "load": "trimtab.store.artifact",
     "optimize": "trimtab.optimization.run",
-    "plan_compression": "trimtab.planning.compression.plan",
-    "plan_serving": "trimtab.planning.serving.plan",
-    "plan_training": "trimtab.planning.training.advisor",
-    "serve": "trimtab.service.serve",
+    "plan_compression": "trimtab.optimization.plans",
+    "plan_serving": "trimtab.optimization.plans",
+    "plan_training": "trimtab.parallel.plan",
+    "serve": "trimtab.models.served",
+    "train": "trimtab.optimization.train",
 }
 __all__ = [
     "Artifact",
+    "Layout",
     "Recipe",
     "Verdict",
     "__version__",
+    "compress",
+    "evaluate",
     "load",
     "optimize",
     "plan_compression",
     "plan_serving",
     "plan_training",
     "serve",
+    "train",
 ]
 
 

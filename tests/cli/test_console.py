@@ -1,13 +1,13 @@
 import re
-from types import SimpleNamespace
 
 import pytest
 
 from trimtab.cli import console
+from trimtab.spec.progress import Event
 
 
-def _event(fraction: float) -> SimpleNamespace:
-    return SimpleNamespace(stage="train", fraction=fraction, note="loss 3.1")
+def _event(fraction: float) -> Event:
+    return Event(stage="train", fraction=fraction, note="loss 3.1")
 
 
 def test_a_stage_that_broke_off_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +35,10 @@ def test_time_left_is_of_what_was_done_in_this_run(
     assert "left" not in lines[1]
     # A tenth took 20 s, so four tenths take 80.
     assert re.search(r"60%.* 1 min 20 s left", lines[2])
+
+
+def test_a_remark_is_a_line_of_its_own_and_no_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.stages() as show:
+        show(Event(stage="serve", fraction=0.0, remark="as it is stored"))
+        show(Event(stage="serve", fraction=0.0, warning="that is slow"))
+    assert capsys.readouterr().err.splitlines() == ["as it is stored", "warning: that is slow"]

@@ -87,6 +87,19 @@ def test_tables_and_reasons_for_people(plan):
     assert done.stderr.count("needs") > 5
 
 
+def test_what_our_own_training_does_not_run_is_marked_with_its_reason(plan):
+    asked = ["gpt2-xl", "--accelerator=a100-80gb", "--sequence-length=1024", "--global-batch=64"]
+    done = plan(*asked, "--devices=8", "--top=1000")
+    assert done.returncode == 0, done.stderr
+    marked = [line for line in done.stdout.splitlines() if "zero=2" in line]
+    assert marked
+    assert all(" * " in line for line in marked)
+    assert "*: `trimtab train` does not run it: zero=2 is planned for, not run." in done.stderr
+    done = plan(*asked, "--layout=tensor=5")
+    assert done.returncode == 0, done.stderr
+    assert "`trimtab train` does not run this layout: the layers of gpt2 cannot be split" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -155,7 +168,7 @@ def test_a_config_of_a_folder(plan, tmp_path):
 def test_planning_brings_no_torch():
     code = (
         "import sys\n"
-        "import trimtab.cli.plan_train, trimtab.cli.plan_job\n"
+        "import trimtab.cli.plan_train, trimtab.cli.plan_table, trimtab.parallel.plan\n"
         "import trimtab.planning.training.advisor, trimtab.planning.training.fitting\n"
         "import trimtab.planning.devices.profiles\n"
         "print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"

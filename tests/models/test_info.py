@@ -109,13 +109,13 @@ def _config(folder, **changes):
 
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_a_config_alone_says_the_dimensions_and_so_the_count(make_model, name):
-    from trimtab.cli.plan_job import read_architecture
+    from trimtab.parallel.planned_job import read_model
 
     folder = make_model(name)
     info, shape = inspect(folder), read_shape(folder / "config.json")
     for field in ("family", "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocabulary", "tied"):
         assert getattr(shape, field) == getattr(info, field)
-    assert read_architecture(str(folder), None, 64).parameters == info.parameters
+    assert read_model(str(folder), None, 64).architecture.parameters == info.parameters
 
 
 @pytest.mark.parametrize("key", ["attention_bias", "mlp_bias"])

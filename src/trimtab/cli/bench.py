@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, progress, say, table
+from trimtab.cli.console import progress, say, table
+from trimtab.cli.output import emit_json
 from trimtab.spec.errors import UsageError
 from trimtab.spec.hardware import Hardware, this_machine
 from trimtab.spec.measures import Estimate, Load

@@ -7,12 +7,9 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli.console import emit_json, progress, say, table
-from trimtab.cli.sources import text_source
-from trimtab.spec.errors import UsageError
+from trimtab.cli.console import say, stages, table
+from trimtab.cli.output import emit_json
 from trimtab.spec.units import format_duration
-
-CALIBRATION_TOKENS = 16_384
 
 
 def compress(
@@ -26,31 +23,18 @@ def compress(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Remove layers, FFN neurons and head groups that matter least, then refit the rest in closed form."""
-    from trimtab.compression.candidates import keep_layers
-    from trimtab.compression.pipeline import prune, removal_order
-    from trimtab.compression.shapes import Shape, check, whole
-    from trimtab.evaluation.windows import windows_of
-    from trimtab.models.info import inspect
+    from trimtab.compression.run import compress as run
 
-    if output.exists():
-        raise UsageError("the output exists already.", where=str(output), remedy="Name a new folder.")
-    info = inspect(folder)
-    if layers is not None and layers > info.layers:
-        raise UsageError(f"the model has {info.layers} layers, not {layers}.", where="--layers")
-    asked = Shape(
-        layers=tuple(range(layers or info.layers)),
-        ffn=ffn or info.ffn,
-        kv_heads=kv_heads or info.kv_heads,
-    )
-    if check(asked, info) == whole(info):
-        raise UsageError(
-            "nothing is to be removed.", where="compress", remedy="Give --layers, --ffn or --kv-heads."
+    with stages() as show:
+        report = run(
+            folder,
+            data=data,
+            output=output,
+            layers=layers,
+            ffn=ffn,
+            kv_heads=kv_heads,
+            progress=show,
         )
-    windows, _ = windows_of(text_source(data), folder, tokens=CALIBRATION_TOKENS)
-    with progress("compress") as bar:
-        order = removal_order(folder, windows) if len(asked.layers) < info.layers else range(info.layers)
-        shape = Shape(layers=keep_layers(len(asked.layers), order), ffn=asked.ffn, kv_heads=asked.kv_heads)
-        report = prune(folder, shape, windows, output, on_progress=bar.update)
     for warning in report.warnings:
         say(f"warning: {warning}")
     if as_json:

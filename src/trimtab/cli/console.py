@@ -1,24 +1,23 @@
-"""How the command line speaks: JSON or tables on stdout, all else on stderr; errors as one sentence and a code.
+"""How the command line speaks to people: tables on stdout, all else on stderr.
 
 Progress is a bar on a terminal and plain lines elsewhere. Nothing heavy is imported until something is shown.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from trimtab.spec.errors import EXIT_FAILED, TrimtabError
+from trimtab.cli.output import printable
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.units import format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -26,12 +25,6 @@ LINE_EVERY_SECONDS = 10.0
 def say(text: str) -> None:
     """A line for a person, on stderr."""
     print(text, file=sys.stderr, flush=True)
-
-
-def emit_json(record: object) -> None:
-    """The one JSON document of a `--json` run, on stdout."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n")
-    sys.stdout.flush()
 
 
 # Where output goes to a file or a pipe there is no edge to wrap at.
@@ -48,23 +41,19 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on stdout; numbers (every column but the first) stand right."""
     from rich.table import Table
 
-    shown = Table(title=title, title_justify="left", title_style="bold")
+    shown = Table(title=_plain(title), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        shown.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        shown.add_column(_plain(column), justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(_plain, row))
     console().print(shown)
 
 
-class StageEvent(Protocol):
-    """News of a long run, whatever floor it comes from."""
+def _plain(text: str) -> Text:
+    """A cell as this stdout can show it; brackets in it, such as those of an interval, are no markup."""
+    from rich.text import Text
 
-    @property
-    def stage(self) -> str: ...
-    @property
-    def fraction(self) -> float: ...
-    @property
-    def note(self) -> str: ...
+    return Text(printable(text, sys.stdout))
 
 
 class Progress:
@@ -135,13 +124,13 @@ def progress(label: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def stages() -> Iterator[Callable[[StageEvent], None]]:
+def stages() -> Iterator[OnEvent]:
     """Shows a run's events: one progress bar a stage, the next replacing the last."""
     current: list[tuple[str, Progress]] = []
 
-    def show(event: StageEvent) -> None:
-        if warning := getattr(event, "warning", ""):
-            say(f"warning: {warning}")
+    def show(event: Event) -> None:
+        if event.warning or event.remark:
+            say(event.remark or f"warning: {event.warning}")
             return
         if not current or current[0][0] != event.stage:
             while current:
@@ -157,21 +146,3 @@ def stages() -> Iterator[Callable[[StageEvent], None]]:
         raise
     for _, bar in current:
         bar.close()
-
-
-def run(application: object) -> None:
-    """Run a typer application: an expected fault is one sentence and its exit code, Ctrl-C is 130, never a traceback.
-
-    `TRIMTAB_DEBUG=1` shows the traceback of anything unexpected; without it the last line says so.
-    """
-    try:
-        application()  # pyrefly: ignore[not-callable]
-    except TrimtabError as error:
-        say(f"error: {error}")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("stopped")
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)

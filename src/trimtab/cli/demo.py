@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.console import emit_json, say, stages, table
-from trimtab.cli.optimize import show, show_forecast
+from trimtab.cli.console import say, stages, table
+from trimtab.cli.optimize import show
+from trimtab.cli.output import emit_json
 from trimtab.spec.errors import EXIT_REFUSED, TrimtabError, UsageError
 from trimtab.spec.units import format_bytes, format_duration
 
@@ -45,9 +46,8 @@ def demo(
 
     recipe = demo_recipe()
     require_openai()
-    show_forecast(recipe, output)
-    with stages() as on_event:
-        verdict = optimize(recipe, output=output, on_event=on_event)
+    with stages() as progress:
+        verdict = optimize(recipe, output=output, progress=progress)
     if verdict.winner is None:
         show(verdict)
         raise typer.Exit(EXIT_REFUSED)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, progress, say, table
+from trimtab.cli.console import progress, say, table
+from trimtab.cli.output import emit_json
 from trimtab.spec.hardware import Hardware, this_machine, usable_cores
 from trimtab.spec.units import format_bytes, format_count, format_duration
 from trimtab.spec.version import __version__

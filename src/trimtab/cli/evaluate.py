@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, progress, table
-from trimtab.cli.sources import text_source
-from trimtab.spec.hardware import usable_cores
+from trimtab.cli.console import stages, table
+from trimtab.cli.output import emit_json
 from trimtab.spec.serving import EngineName, WeightFormat
 
 if TYPE_CHECKING:
@@ -35,28 +33,17 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Measure perplexity, divergence, agreement and flips of a build against the model in float32."""
-    from trimtab.evaluation.folders import evaluate as run
-    from trimtab.models.info import inspect
-    from trimtab.store.artifact import as_stored, proven
-    from trimtab.store.home import home
+    from trimtab.evaluation.run import evaluate as run
 
-    source = text_source(data)
-    inspect(folder)
-    asked = {"weight_format": weight_format, "engine": engine}
-    serving = msgspec.structs.replace(
-        proven(folder) or as_stored(folder),
-        **{name: value for name, value in asked.items() if value is not None},
-    )
-    with progress("evaluate") as bar:
+    with stages() as show:
         found = run(
             folder,
-            source,
-            serving=serving,
-            home=home(),
+            data=data,
             against=against,
-            length=window,
-            threads=len(usable_cores()),
-            on_progress=bar.update,
+            weight_format=weight_format,
+            engine=engine,
+            window=window,
+            progress=show,
         )
     if as_json:
         emit_json(found)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.console import emit_json, say, table
+from trimtab.cli.console import say, table
+from trimtab.cli.output import emit_json
 from trimtab.spec.errors import UsageError
 from trimtab.spec.units import parse_duration
 

@@ -20,7 +20,7 @@ from trimtab.cli import (
     serve,
     train,
 )
-from trimtab.cli.console import run
+from trimtab.cli.door import run
 from trimtab.spec.version import __version__
 
 app = typer.Typer(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, say, table
+from trimtab.cli.console import say, table
+from trimtab.cli.output import emit_json, emit_path
 from trimtab.spec.artifact import PASSPORT, SERVING
 from trimtab.spec.errors import UsageError
 from trimtab.spec.folder import store_name
@@ -157,7 +158,7 @@ def report(
     if json:
         emit_json({"report": str(path)})
     else:
-        print(path)
+        emit_path(path)
     if browse:
         typer.launch(path.as_uri())
 

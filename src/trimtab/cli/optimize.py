@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.console import emit_json, say, stages, table
-from trimtab.cli.sources import text_source
-from trimtab.spec.errors import EXIT_REFUSED, UsageError
-from trimtab.spec.folder import store_name
+from trimtab.cli.console import say, stages, table
+from trimtab.cli.output import emit_json
+from trimtab.spec.errors import EXIT_REFUSED
 from trimtab.spec.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from trimtab.spec.recipe import Recipe
     from trimtab.spec.verdict import Candidate, Verdict
 
 
@@ -31,66 +29,16 @@ def optimize(
 
     A folder alone is optimized without training: bits and serving configuration, in minutes.
     """
-    from trimtab.optimization.beginning import folder_named, refuse_other_tasks
     from trimtab.optimization.run import optimize as run
 
-    recipe = recipe_of(source, data, name)
-    refuse_other_tasks(recipe, folder_named(recipe))
-    show_forecast(recipe, output)
-    with stages() as on_event:
-        verdict = run(recipe, output=output, on_event=on_event)
+    with stages() as progress:
+        verdict = run(source, data=data, name=name, output=output, progress=progress)
     if as_json:
         emit_json(verdict)
     else:
         show(verdict)
     if not verdict.feasible:
         raise typer.Exit(EXIT_REFUSED)
-
-
-def recipe_of(source: Path, data: str | None, name: str | None) -> Recipe:
-    """The recipe in a file, or the one that stands for a folder and `--data`."""
-    from trimtab.spec.recipe import Recipe
-
-    if not source.is_dir():
-        if data or name:
-            raise UsageError("--data and --name go with a model's folder.", where=str(source))
-        return Recipe.load(source)
-    if data is None:
-        raise UsageError("a folder needs text to measure on.", where="--data", remedy="Add --data text:FILE.")
-    return Recipe.model_validate(
-        {
-            "version": 1,
-            "name": name or store_name(source),
-            "model": str(source.resolve()),
-            "data": {"test": text_source(data).model_dump(exclude_none=True)},
-            "search": {"distill_tokens": 0},
-        }
-    )
-
-
-def show_forecast(recipe: Recipe, output: Path | None = None) -> None:
-    """Says how long the run will take, or that there is nothing left to do."""
-    from trimtab.optimization.workspace import run_folder
-    from trimtab.store.home import home
-
-    folder = output or run_folder(recipe, home())
-    if (folder / "verdict.json").exists():
-        say(f"this run has ended before; showing what it came to ({folder})")
-        return
-    from trimtab.optimization.forecast import forecast, matrix_rate, parameters
-    from trimtab.spec.architectures import Architecture
-
-    if isinstance(recipe.model, Architecture):
-        weights = parameters(recipe.model)
-    else:
-        weights, model = 0, Path(str(recipe.model))
-        if recipe.search.distill_tokens != 0 and model.is_dir():
-            from trimtab.models.info import inspect
-
-            weights = inspect(model).parameters
-    expected = forecast(recipe, weights or 1, matrix_rate())
-    total = format_duration(sum(stage.seconds for stage in expected))
-    say(f"forecast: about {total} ({', '.join(f'{s.name} {format_duration(s.seconds)}' for s in expected)})")
 
 
 def show(verdict: Verdict) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trimtab.cli.console import emit_json, say, table
+from trimtab.cli.console import say, table
+from trimtab.cli.output import emit_json
 from trimtab.spec.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:

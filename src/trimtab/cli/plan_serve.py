@@ -4,32 +4,21 @@ only.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, progress, say, table
-from trimtab.cli.plan_level import read_level
-from trimtab.cli.serve import Overrides, served_model
-from trimtab.spec.errors import RefusedError, UsageError
+from trimtab.cli.console import say, stages, table
+from trimtab.cli.output import emit_json
+from trimtab.spec.errors import RefusedError
 from trimtab.spec.serving import EngineName, WeightFormat
 from trimtab.spec.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from trimtab.planning.serving.plan import ServingPlan
     from trimtab.planning.serving.replay import Replayed
-    from trimtab.service.launch import ServedModel
     from trimtab.spec.engine_profile import EngineProfile
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What `--json` prints: the profile that the plan rests on, and the plan."""
-
-    profile: EngineProfile
-    plan: ServingPlan
 
 
 def serve(
@@ -55,55 +44,34 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Predict replicas, bounds, memory, latencies and cost of serving MODEL under a traffic."""
-    from trimtab.planning.serving.plan import plan_serving
-    from trimtab.planning.serving.traffic import Traffic
+    from trimtab.optimization.plans import plan_serving
 
-    traffic = Traffic(
-        prompt_tokens=prompt_tokens, output_tokens=output_tokens, rate=rate, concurrency=concurrency
-    ).check(None)
-    level = read_level(
-        ttft_p95=ttft_p95, tpot_p95=tpot_p95, memory=memory, tokens_per_second=tokens_per_second
-    )
-    if price is not None and not 0 <= price < float("inf"):
-        raise UsageError(
-            f"{price} is no price.", where="--price", remedy="Give what one machine costs an hour."
+    with stages() as show:
+        found = plan_serving(
+            model,
+            rate=rate,
+            concurrency=concurrency,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            ttft_p95=ttft_p95,
+            tpot_p95=tpot_p95,
+            memory=memory,
+            tokens_per_second=tokens_per_second,
+            price=price,
+            engine=engine,
+            weight_format=weight_format,
+            replicas=replicas,
+            threads=threads,
+            measure=measure,
+            profile=profile,
+            progress=show,
         )
-    if profile is not None:
-        from trimtab.store.profiles import load_engine_profile
-
-        found = load_engine_profile(profile)
-    else:
-        overrides = Overrides(engine=engine, weight_format=weight_format, replicas=replicas, threads=threads)
-        with ExitStack() as stack:
-            found = engine_profile(served_model(model, overrides, stack), measure=measure)
-    plan = plan_serving(found, traffic, level, price_per_hour=price)
     if as_json:
-        emit_json(Report(profile=found, plan=plan))
+        emit_json(found)
     else:
-        _show(found, plan)
-    if not plan.feasible:
-        raise RefusedError(" ".join(plan.reasons), where=model, remedy=plan.nearest)
-
-
-def engine_profile(served: ServedModel, *, measure: bool) -> EngineProfile:
-    """The kept profile of a served model, or a new one. Raises `NotFoundError` where there is none."""
-    from trimtab.spec.artifact import content_digest
-    from trimtab.store.home import home
-    from trimtab.store.profiles import engine_profile_path, load_engine_profile, save_engine_profile
-
-    if not measure:
-        digest = "mock" if served.artifact is None else content_digest(served.artifact)
-        return load_engine_profile(engine_profile_path(home(), digest, served.serving))
-    from trimtab.optimization.profiling import measure_profiles
-
-    with progress(f"measure {served.name}") as bar:
-        found = measure_profiles(
-            {served.name: (served.artifact, served.serving)},
-            home(),
-            on_event=lambda event: bar.update(event.fraction, event.target),
-        )[served.name]
-    say(f"kept in {save_engine_profile(found, home())}")
-    return found
+        _show(found.profile, found.plan)
+    if not found.plan.feasible:
+        raise RefusedError(" ".join(found.plan.reasons), where=model, remedy=found.plan.nearest)
 
 
 def _show(profile: EngineProfile, plan: ServingPlan) -> None:

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, say
+from trimtab.cli.console import say
+from trimtab.cli.output import emit_json
 from trimtab.spec.errors import EngineError
-from trimtab.spec.folder import model_name
-from trimtab.spec.serving import EngineName, ServingConfiguration, WeightFormat
+from trimtab.spec.serving import EngineName, WeightFormat
 
 if TYPE_CHECKING:
-    from trimtab.service.launch import ServedModel, Service
-
-MOCK = "mock"
-
-
-class Overrides(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Flags that replace what was proven. None = as proven."""
-
-    engine: EngineName | None = None
-    weight_format: WeightFormat | None = None
-    replicas: int | None = None
-    threads: int | None = None
+    from trimtab.service.launch import Service
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,29 +53,26 @@ def serve(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document when ready.")] = False,
 ) -> None:
     """Serve models over HTTP (OpenAI's API) until stopped."""
-    from trimtab.service.launch import start
-    from trimtab.store.home import home
+    from trimtab.models.served import serve as start
 
     signal.signal(signal.SIGTERM, _end)
-    overrides = Overrides(engine=engine, weight_format=weight_format, replicas=replicas, threads=threads)
-    with ExitStack() as stack:
-        models = [served_model(target, overrides, stack) for target in targets]
-        say(f"Loading {', '.join(model.name for model in models)} …")
-        service = stack.enter_context(
-            start(
-                models,
-                home=home(),
-                host=host,
-                port=port,
-                insecure_http=insecure_http,
-                cors_origins=cors_origin or (),
-                trust_markup=trust_markup,
-            )
-        )
+    with start(
+        *targets,
+        port=port,
+        host=host,
+        engine=engine,
+        weight_format=weight_format,
+        replicas=replicas,
+        threads=threads,
+        insecure_http=insecure_http,
+        cors_origins=cors_origin or (),
+        trust_markup=trust_markup,
+        progress=lambda event: say(event.remark),
+    ) as service:
         if json:
-            emit_json(Running(url=service.url, models=tuple(model.name for model in models)))
+            emit_json(Running(url=service.url, models=service.models))
         else:
-            _explain(service, models)
+            _explain(service)
         try:
             status = service.wait()
         except (KeyboardInterrupt, SystemExit):
@@ -101,52 +85,11 @@ def _end(_number: int, _frame: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def served_model(target: str, overrides: Overrides, stack: ExitStack) -> ServedModel:
-    from trimtab.models.info import inspect
-    from trimtab.service.launch import ServedModel
-
-    if target == MOCK:
-        return ServedModel(
-            name=MOCK, serving=ServingConfiguration(engine="mock", replicas=overrides.replicas or 1)
-        )
-    if "/" in target or target in (".", ".."):
-        folder, name = Path(target).expanduser(), model_name(Path(target))
-    else:
-        from trimtab.store.store import Store
-
-        folder, name = stack.enter_context(Store().open(target)), target
-    inspect(folder)  # what no worker would take is told before one is started
-    folder = folder.resolve()
-    return ServedModel(name=name, artifact=folder, serving=_configuration(folder, name, overrides))
-
-
-def _configuration(folder: Path, name: str, overrides: Overrides) -> ServingConfiguration:
-    """What was proven, else the model as it is stored; then the flags."""
-    from trimtab.store.artifact import as_stored, proven
-
-    is_proven = (found := proven(folder)) is not None
-    found = found or as_stored(folder)
-    asked = {key: value for key, value in msgspec.structs.asdict(overrides).items() if value is not None}
-    if overrides.engine == "transformers" and overrides.weight_format is None:
-        asked["weight_format"] = "float32"  # it knows no low bits
-    changed = {key: value for key, value in asked.items() if getattr(found, key) != value}
-    if is_proven and changed:
-        flags = ", ".join(f"--{key.replace('_', '-')} {value}" for key, value in changed.items())
-        say(f"{name}: {flags} is not the proven configuration.")
-    if not is_proven and not changed:
-        say(
-            f"{name} is served as it is stored ({found.weight_format}); `trimtab optimize` finds what is faster."
-        )
-    if changed.keys() & {"replicas", "threads"}:
-        changed["cores"] = ()  # the plan was made for another number of workers
-    return msgspec.structs.replace(found, **changed)
-
-
-def _explain(service: Service, models: list[ServedModel]) -> None:
-    name = models[0].name
-    print(f"Serving {', '.join(model.name for model in models)} at {service.url}")
+def _explain(service: Service) -> None:
+    print(f"Serving {', '.join(service.models)} at {service.url}")
     print("A key:      trimtab keys create --name me")
     print(f"A question: curl {service.url}/v1/completions -H 'Authorization: Bearer KEY' \\")
+    name = service.models[0]
     print(
         f"""              -H 'Content-Type: application/json' -d '{{"model": "{name}", "prompt": "def "}}'"""
     )

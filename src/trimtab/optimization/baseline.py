@@ -11,8 +11,9 @@ from trimtab.data.prepared_images import PreparedImages
 from trimtab.models.info import ModelInfo, inspect
 from trimtab.optimization.beginning import untrained
 from trimtab.optimization.training import Trainer, Training
-from trimtab.optimization.workspace import OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
 from trimtab.spec.artifact import content_digest
+from trimtab.spec.progress import OnEvent
 from trimtab.spec.recipe import Recipe
 
 

@@ -10,10 +10,12 @@ from trimtab.data.prepared import Prepared
 from trimtab.data.prepared_images import PreparedImages
 from trimtab.models.create import create, create_encoder, create_image_model
 from trimtab.models.info import CONFIG, read_config
+from trimtab.models.layouts import refuse_layout
 from trimtab.models.tasks import check_model, classes_of, longest_sequence, scale_of, task_of
-from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
 from trimtab.spec.architectures import Architecture, BertArchitecture, ResNetArchitecture
 from trimtab.spec.errors import ModelError, UsageError
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.recipe import Recipe
 from trimtab.store.store import Store
 
@@ -46,32 +48,29 @@ def folder_named(recipe: Recipe) -> Path | None:
 def settle(recipe: Recipe, ready: Path | None) -> Recipe:
     """The recipe with its task, which the rest of it and the model in a folder were checked for.
 
-    Raises `RecipeError`, `ModelError`, and `UsageError` for a layout or an optimizer that is for decoders alone.
+    Raises `RecipeError`, `ModelError`, and `UsageError` for a layout or an optimizer that its training does not run.
     """
     settled = recipe.for_model(task_of(ready) if ready else None)
     if settled.task is None:
         raise TypeError("a recipe for a model has a task")
     if ready is not None:
         check_model(ready, settled.task)
-    if settled.task != "text-generation":
-        _refuse_what_is_for_decoders(settled)
-    return settled
-
-
-def _refuse_what_is_for_decoders(recipe: Recipe) -> None:
-    layout = recipe.parallel
-    if layout != "auto" and layout.tensor * layout.pipeline * layout.context > 1:
+    if settled.parallel != "auto":
+        refuse_layout(_kind(settled, ready), settled.parallel, called=f"a model for {settled.task}")
+    if settled.task != "text-generation" and settled.training.optimizer == "muon":
         raise UsageError(
-            f"{layout} cuts the layers or sequences of decoders, and a model for {recipe.task} is none.",
-            where="parallel",
-            remedy="Use data, shard or both, such as data=2,shard=2.",
-        )
-    if recipe.training.optimizer == "muon":
-        raise UsageError(
-            f"Muon is for the matrices of decoders, and a model for {recipe.task} is none.",
+            f"Muon is for the matrices of decoders, and a model for {settled.task} is none.",
             where="training.optimizer",
             remedy="Use adamw, or auto.",
         )
+    return settled
+
+
+def _kind(recipe: Recipe, ready: Path | None) -> str:
+    """The model's `model_type`; architectures are called alike."""
+    if ready is not None:
+        return str(read_config(ready).get("model_type"))
+    return recipe.model.architecture if not isinstance(recipe.model, str) else ""
 
 
 def refuse_other_tasks(recipe: Recipe, ready: Path | None) -> None:

@@ -15,15 +15,18 @@ import msgspec
 
 from trimtab.data.prepared import Prepared
 from trimtab.data.prepared_images import PreparedImages
+from trimtab.models.info import read_config
+from trimtab.models.layouts import refused_layout
 from trimtab.optimization.beginning import untrained
 from trimtab.optimization.expectation import calibration, planning_job
 from trimtab.optimization.training import Trainer
-from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
 from trimtab.planning.devices.profiles import is_faster_in_16_bits
-from trimtab.planning.training.advisor import plan_training
+from trimtab.planning.training.advisor import advise
 from trimtab.spec.errors import TrimtabError
 from trimtab.spec.layout import Layout
 from trimtab.spec.profile import Profile
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.units import format_duration
 from trimtab.training.job import TrainJob
@@ -139,8 +142,8 @@ def _strategy(layout: Layout) -> tuple[object, ...]:
 def candidates(job: TrainJob, profile: Profile, *, cut: bool = False) -> list[Layout]:
     """What is worth a trial: one process, plain replicas, and the planner's best of those that can do this job. Pure.
 
-    A job under Muon takes layouts that leave matrices whole. `cut`: smaller models will be made of this one, whose
-    heads may not divide over ranks.
+    What training would refuse of this kind of model, or under this optimizer, is not tried. `cut`: smaller models will
+    be made of this one, whose heads may not divide over ranks.
     """
     devices = profile.per_node
     named = [Layout()] + ([Layout(data=devices)] if job.batch % devices == 0 else [])
@@ -148,16 +151,17 @@ def candidates(job: TrainJob, profile: Profile, *, cut: bool = False) -> list[La
     if precision == "auto":
         precision = "bf16" if is_faster_in_16_bits(profile) else "float32"
     try:
-        plans = plan_training(planning_job(job, profile, devices=devices, precision=precision)).layouts
+        kind = str(read_config(Path(job.model)).get("model_type"))
+        plans = advise(planning_job(job, profile, devices=devices, precision=precision)).layouts
     except TrimtabError:
-        plans = []
+        kind, plans = "", []
     # A teacher needs whole sequences.
     possible = [
         plan.layout
         for plan in plans
         if plan.layout.context == 1
         and (plan.layout.tensor == 1 or not cut)
-        and (job.optimizer != "muon" or plan.layout.whole)
+        and refused_layout(kind, plan.layout, optimizer=job.optimizer) is None
     ]
     known = {_strategy(layout) for layout in named}
     for layout in possible:

@@ -12,7 +12,8 @@ from trimtab.models.info import inspect
 from trimtab.optimization.quality import Qualities, measure_quality
 from trimtab.optimization.speed import Speeds, choose_plans, load_events, measure_speeds
 from trimtab.optimization.subject import Subject
-from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.store.store import Store

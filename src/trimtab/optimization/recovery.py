@@ -16,7 +16,8 @@ from trimtab.models.create import create_like
 from trimtab.optimization.baseline import Baseline
 from trimtab.optimization.shaping import Shaped
 from trimtab.optimization.training import TRAINED_ALREADY, Schedule, Trainer, Training
-from trimtab.optimization.workspace import OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
+from trimtab.spec.progress import OnEvent
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.units import format_count
 

@@ -18,45 +18,68 @@ from trimtab.optimization.proving import prove
 from trimtab.optimization.publishing import attach_records
 from trimtab.optimization.recovery import extra_tokens, recover, train_from_scratch
 from trimtab.optimization.report.page import write_report
+from trimtab.optimization.request import expected_time, recipe_of
 from trimtab.optimization.rows import rows
 from trimtab.optimization.search import Search, curves
 from trimtab.optimization.shaping import choose_finalists, cut_candidates, time_candidates
 from trimtab.optimization.training import Trainer
-from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
+from trimtab.spec.progress import Event, OnEvent, silent
 from trimtab.spec.recipe import Recipe
+from trimtab.spec.recipe_data import Source
 from trimtab.spec.verdict import Verdict
 from trimtab.store.store import Store
 
+STAGE = "optimize"
+
 
 def optimize(
-    recipe: Recipe, *, output: Path | None = None, home: Path | None = None, on_event: OnEvent | None = None
+    recipe: Recipe | Path | str,
+    *,
+    data: Source | Path | str | None = None,
+    name: str | None = None,
+    output: Path | str | None = None,
+    home: Path | None = None,
+    progress: OnEvent | None = None,
 ) -> Verdict:
     """Search, measure, prove, publish. Returns the verdict, feasible or not; resumes an interrupted run.
 
-    Raises what bad input raises (`RecipeError`, `DataError`, `ModelError`, `NotFoundError`), `IntegrityError` for a
-    changed artifact, and `RefusedError` while another process works on the same run.
+    `recipe`, its file, or a model's folder together with `data` (a text file or `"text:FILE"`) and perhaps a `name` to
+    publish under: a folder is optimized without training. `output`: where the run keeps its files.
+    Raises what bad input raises (`RecipeError`, `DataError`, `ModelError`, `NotFoundError`, `UsageError`),
+    `IntegrityError` for a changed artifact, and `RefusedError` while another process works on the same run.
     """
-    report = on_event or (lambda _: None)
-    store = Store(home)
+    report, store = progress or silent, Store(home)
+    recipe = recipe_of(recipe, data, name)
     model = locate(recipe, store)
     refuse_other_tasks(recipe, model)
-    with Workspace(recipe, output, store.home) as workspace:
+    with Workspace(recipe, None if output is None else Path(output), store.home) as workspace:
         if workspace.verdict is not None:
+            ended = f"this run has ended before; showing what it came to ({workspace.folder})"
+            report(Event(stage=STAGE, fraction=1.0, remark=ended))
             return workspace.verdict
-        report(Event(stage="prepare the data", fraction=0.0))
-        data = prepare_data(recipe, workspace, model)
-        trains = model is None or recipe.search.distill_tokens != 0
-        laid_out = recipe
-        if trains:
-            laid_out = choose_layout(recipe, workspace, data, model, store.home, report, cut=True)
-        with Trainer(laid_out, workspace, data, home=store.home) as trainer:
-            baseline = take_baseline(recipe, workspace, data, model, trainer, report)
-            search = look(recipe, workspace, store, baseline, data, trainer, report)
-        measured = measure_all(recipe, workspace, store, rows(recipe, baseline, search), data, report)
-        verdict = prove(recipe, workspace, store, baseline, measured, data)
-        write_report(workspace.folder / "report.html", verdict, curves(baseline, search))
-        attach_records(store, workspace, verdict)
-        workspace.conclude(verdict)
+        if progress is not None:
+            report(Event(stage=STAGE, fraction=0.0, remark=expected_time(recipe)))
+        return _carry_out(recipe, workspace, store, model, report)
+
+
+def _carry_out(
+    recipe: Recipe, workspace: Workspace, store: Store, model: Path | None, report: OnEvent
+) -> Verdict:
+    report(Event(stage="prepare the data", fraction=0.0))
+    data = prepare_data(recipe, workspace, model)
+    trains = model is None or recipe.search.distill_tokens != 0
+    laid_out = recipe
+    if trains:
+        laid_out = choose_layout(recipe, workspace, data, model, store.home, report, cut=True)
+    with Trainer(laid_out, workspace, data, home=store.home) as trainer:
+        baseline = take_baseline(recipe, workspace, data, model, trainer, report)
+        search = look(recipe, workspace, store, baseline, data, trainer, report)
+    measured = measure_all(recipe, workspace, store, rows(recipe, baseline, search), data, report)
+    verdict = prove(recipe, workspace, store, baseline, measured, data)
+    write_report(workspace.folder / "report.html", verdict, curves(baseline, search))
+    attach_records(store, workspace, verdict)
+    workspace.conclude(verdict)
     return verdict
 
 

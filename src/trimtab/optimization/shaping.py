@@ -18,7 +18,8 @@ from trimtab.evaluation.windows import spread
 from trimtab.optimization.baseline import Baseline
 from trimtab.optimization.speed import load_events, time_quickly
 from trimtab.optimization.subject import Subject, serving
-from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.serving import WeightFormat
 

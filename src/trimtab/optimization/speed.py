@@ -18,10 +18,10 @@ from trimtab.bench.load import Measured, Target, measure, speedup
 from trimtab.engines.builds import ensure_build, ensure_builds, weights_bytes
 from trimtab.models.info import inspect
 from trimtab.optimization.subject import Subject, core_plans
-from trimtab.optimization.workspace import Event, OnEvent
 from trimtab.security.keys import KeyRing
 from trimtab.service.launch import ServedModel, start
 from trimtab.spec.measures import Estimate, Speed
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.recipe import Traffic
 from trimtab.spec.serving import ServingConfiguration
 from trimtab.stats import paired

@@ -17,12 +17,13 @@ from trimtab.data.loader import Loader
 from trimtab.data.prepared import Prepared
 from trimtab.data.prepared_images import PreparedImages
 from trimtab.optimization.expectation import calibration, expect, remember
-from trimtab.optimization.workspace import Event, OnEvent, Workspace
+from trimtab.optimization.workspace import Workspace
 from trimtab.parallel.launching.choice import Launch
 from trimtab.parallel.launching.start import RankGroup, start
 from trimtab.spec.errors import TrimtabError, UsageError
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.layout import Layout
+from trimtab.spec.progress import Event, OnEvent
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.tasks import Task, classifies
 from trimtab.spec.units import format_count

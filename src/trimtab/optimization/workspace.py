@@ -27,21 +27,6 @@ from trimtab.store.durable import replace_bytes
 Result = TypeVar("Result")
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """News of a long run: which stage, how much of it is done (0 to 1), and a few words.
-
-    With a `warning` the rest says nothing new.
-    """
-
-    stage: str
-    fraction: float
-    note: str = ""
-    warning: str = ""
-
-
-OnEvent = Callable[[Event], None]
-
-
 def run_folder(recipe: Recipe, home: Path) -> Path:
     """`$TRIMTAB_HOME/runs/NAME-DIGEST` of this recipe, this version and this machine."""
     identity = digest((recipe.digest(), __version__, this_machine().kind))

@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from trimtab.models.families import FAMILIES
+from trimtab.models.families import ENCODERS, FAMILIES, IMAGE_MODELS
+from trimtab.models.layouts import refuse_layout
 from trimtab.models.stretch import Stretch
 from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.mesh import Grid, build_grid
@@ -32,7 +33,7 @@ from trimtab.parallel.strategies.tensor import partial_gradients, split_layers
 from trimtab.parallel.strategies.whole import Whole
 from trimtab.parallel.strategies.zero import share_state
 from trimtab.spec.errors import UsageError
-from trimtab.spec.layout import Layout, refuse_planned
+from trimtab.spec.layout import Layout, refuse_unrun
 
 
 def parallelize(
@@ -155,18 +156,14 @@ def _settle(stage: nn.Module, device: torch.device, dtype: torch.dtype | None, *
 
 
 def _check(model: nn.Module, layout: Layout, *, offload: bool) -> None:
-    refuse_planned(layout)
+    refuse_unrun(layout)
+    if kind := _kind(model):
+        refuse_layout(kind, layout)
     if offload and layout.shard == 1:
         raise UsageError(
             f"what ranks share by shard can stay in host memory, and {layout} shares nothing so.",
             where="training.offload",
             remedy="Use a layout with shard, or leave offload out.",
-        )
-    if layout.zero and (layout.shard > 1 or layout.tensor > 1):
-        raise UsageError(
-            "zero=1 shares optimizer state over replicas of whole weights.",
-            where="parallel.zero",
-            remedy="Use shard=N beside tensor; it shares the optimizer state as well.",
         )
     if layout.context > 1 and not _is_decoder(model):
         raise UsageError(
@@ -174,6 +171,13 @@ def _check(model: nn.Module, layout: Layout, *, offload: bool) -> None:
             where="parallel.context",
             remedy="Use data or shard.",
         )
+
+
+def _kind(model: nn.Module) -> str:
+    """The `model_type` of a stock model that is known; of others nothing."""
+    config: Any = getattr(model, "config", None)
+    kind = getattr(config, "model_type", "")
+    return kind if _is_decoder(model) or kind in (*ENCODERS, *IMAGE_MODELS) else ""
 
 
 def _is_decoder(model: nn.Module) -> bool:

@@ -42,8 +42,12 @@ class _News(msgspec.Struct):
 class Service:
     """A running service. Close it (or use it as a context manager); else it ends with this process."""
 
-    def __init__(self, gateway: subprocess.Popen[bytes], url: str, home: Path, runtime: Path) -> None:
+    def __init__(
+        self, gateway: subprocess.Popen[bytes], url: str, home: Path, runtime: Path, models: tuple[str, ...]
+    ) -> None:
+        """`url` has no path; `models` are the names that it serves."""
         self._gateway, self.url, self._home, self._runtime = gateway, url, home, runtime
+        self.models = models
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +163,7 @@ def start(
             # Ctrl-C is for us; we tell the gateway.
             start_new_session=True,
         )
-    service = Service(gateway, url, home, runtime)
+    service = Service(gateway, url, home, runtime, tuple(model.name for model in models))
     try:
         service._wait_until_ready()  # noqa: SLF001 - the other half of this function
     except BaseException:

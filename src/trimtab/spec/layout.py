@@ -145,11 +145,27 @@ def _check_stages(layout: Layout, where: str) -> None:
         )
 
 
-def refuse_planned(layout: Layout) -> None:
-    """Raises `UsageError` for what can be planned for and not be run."""
+def refuse_unrun(layout: Layout) -> None:
+    """Raises `UsageError` for what can be planned for and not be run, whatever the model."""
     if layout.zero == 2:
         raise UsageError(
             "zero=2 is planned for, not run.",
             where="parallel.zero",
             remedy="Use zero=1 or shard=N.",
+        )
+    if layout.zero and (layout.shard > 1 or layout.tensor > 1):
+        raise UsageError(
+            "zero=1 shares optimizer state over replicas of whole weights.",
+            where="parallel.zero",
+            remedy="Use shard=N beside tensor; it shares the optimizer state as well.",
+        )
+
+
+def refuse_muon(layout: Layout) -> None:
+    """Raises `UsageError` where ranks do not hold whole matrices."""
+    if not layout.whole:
+        raise UsageError(
+            f"Muon makes whole matrices orthogonal, and {layout} cuts them or their state.",
+            where="training.optimizer",
+            remedy="Use optimizer: adamw, or a layout of data and context alone.",
         )

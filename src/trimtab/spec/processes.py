@@ -5,6 +5,7 @@ A process is named, never given as an import path, so nothing that arrives over 
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 import sys
@@ -28,6 +29,17 @@ def command(name: str, arguments: Sequence[str] = ()) -> list[str]:
     return [sys.executable, "-m", MODULES[name], *arguments]
 
 
+def name_of_user() -> dict[str, str]:
+    """What the environment needs so that a library which asks for the user's name gets one: nothing where there is a
+    name, else `LOGNAME` from the number. Containers often run under a number without a name.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return {"LOGNAME": f"uid{os.getuid()}" if hasattr(os, "getuid") else "nobody"}
+    return {}
+
+
 def start(
     name: str,
     arguments: Sequence[str] = (),
@@ -45,7 +57,7 @@ def start(
     try:
         process = subprocess.Popen(  # pyrefly: ignore[no-matching-overload]
             command(name, arguments),
-            env={**os.environ, **(environment or {}), lifeline.VARIABLE: str(held)},
+            env={**os.environ, **name_of_user(), **(environment or {}), lifeline.VARIABLE: str(held)},
             pass_fds=(*pass_fds, held),
             **options,
         )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from trimtab.spec.errors import UsageError
 from trimtab.spec.part import Part
 from trimtab.spec.tasks import DataKind
 
@@ -94,3 +95,18 @@ class Data(Part):
     def rooted(self, folder: Path) -> Data:
         splits = {name: source and source.rooted(folder) for name, source in self if name != "stdlib"}
         return self.model_copy(update=splits)
+
+
+def named_text(named: Source | Path | str) -> Source:
+    """A source of text by what people call it: itself, a file's path, or `text:FILE`; with an absolute path.
+
+    Raises `UsageError` for anything else.
+    """
+    if isinstance(named, Source):
+        return named.rooted(Path.cwd())
+    if isinstance(named, Path):
+        return Source(text=str(named.resolve()))
+    kind, _, file = named.partition(":")
+    if kind != "text" or not file:
+        raise UsageError(f"{named!r} names no data.", where="--data", remedy="Write text:FILE.")
+    return Source(text=str(Path(file).resolve()))

@@ -19,12 +19,19 @@ def home() -> Path:
         return prepare(Path(wanted))
     from platformdirs import user_data_path
 
-    return prepare(user_data_path("trimtab", appauthor=False))
+    try:
+        folder = user_data_path("trimtab", appauthor=False)
+    except RuntimeError as error:
+        raise _homeless("this user") from error
+    return prepare(folder)
 
 
 def prepare(folder: Path) -> Path:
     """The folder as an absolute path, made if it is not there. Raises `UsageError` as `home` does."""
-    folder = folder.expanduser().absolute()
+    try:
+        folder = folder.expanduser().absolute()
+    except RuntimeError as error:
+        raise _homeless(str(folder)) from error
     try:
         # Whatever the umask is: what we make on the way is ours alone.
         for missing in reversed([each for each in folder.parents if not each.exists()]):
@@ -39,3 +46,10 @@ def prepare(folder: Path) -> Path:
     check_owned(folder)
     check_inside(folder)
     return folder
+
+
+def _homeless(where: str) -> UsageError:
+    """Containers may run under a number that is no user."""
+    return UsageError(
+        "there is no home folder.", where=where, remedy="Set TRIMTAB_HOME to a folder that you may write to."
+    )

@@ -14,7 +14,7 @@ from torch import nn
 from trimtab.models.families import family
 from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.ranks import Ranks
-from trimtab.spec.errors import UsageError
+from trimtab.spec.layout import refuse_muon
 from trimtab.training.job import TrainJob
 from trimtab.training.muon import Muon
 
@@ -32,12 +32,7 @@ class Optimizers:
         self._muon = None
         self._muon_rate = job.learning_rate
         if matrices:
-            if not distributed.whole:
-                raise UsageError(
-                    f"Muon makes whole matrices orthogonal, and {distributed.grid.layout} cuts them or their state.",
-                    where="training.optimizer",
-                    remedy="Use optimizer: adamw, or a layout of data and context alone.",
-                )
+            refuse_muon(distributed.grid.layout)
             chosen = {name: parameters[name] for name in matrices}
             self._muon = Muon(chosen, ranks, weight_decay=job.weight_decay)
         self._rest = {name: weight for name, weight in parameters.items() if name not in set(matrices)}

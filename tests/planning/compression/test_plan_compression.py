@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.planning.compression.evidence import ENGINES, RECOVERIES, REFUSALS, STEPS, recovery, refusal
-from trimtab.planning.compression.plan import plan_compression
+from trimtab.planning.compression.plan import compression_plan
 from trimtab.planning.compression.shape_steps import ShapeModel, Sizes
 from trimtab.planning.serving.engine_steps import engine_steps
 from trimtab.planning.serving.traffic import Level, Traffic
@@ -56,7 +56,7 @@ def test_what_was_not_measured_is_not_guessed():
 
 
 def test_the_mildest_option_that_holds_comes_first():
-    plan = plan_compression(compression_profile(), GRID, TRAFFIC, speedup=2.0, formats=["int8"])
+    plan = compression_plan(compression_profile(), GRID, TRAFFIC, speedup=2.0, formats=["int8"])
     assert plan.feasible
     first = plan.options[0]
     assert first.reason is None
@@ -70,7 +70,7 @@ def test_the_mildest_option_that_holds_comes_first():
 
 
 def test_bits_halve_the_planted_engine_and_shape_does_the_rest():
-    plan = plan_compression(compression_profile(), GRID, TRAFFIC, formats=["int8"])
+    plan = compression_plan(compression_profile(), GRID, TRAFFIC, formats=["int8"])
     by_steps = {option.steps: option for option in plan.options}
     # The engine's own cost around a request does not shrink with the model.
     assert by_steps[("int8",)].speedup_alone == pytest.approx(2, rel=0.01)
@@ -87,14 +87,14 @@ def test_bits_halve_the_planted_engine_and_shape_does_the_rest():
 
 
 def test_an_infeasible_plan_names_what_can_be_had():
-    plan = plan_compression(
+    plan = compression_plan(
         compression_profile(), GRID, TRAFFIC, Level(memory_bytes=2**20), speedup=500.0, formats=["int8"]
     )
     assert not plan.feasible
     words = plan.nearest.split()
     speedup = float(words[words.index("--speedup") + 1])
     memory = int(words[words.index("--memory") + 1].removesuffix("MiB")) * 2**20
-    again = plan_compression(
+    again = compression_plan(
         compression_profile(), GRID, TRAFFIC, Level(memory_bytes=memory), speedup=speedup, formats=["int8"]
     )
     assert again.feasible

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.planning.serving.limits import broken
-from trimtab.planning.serving.plan import plan_serving
+from trimtab.planning.serving.plan import serving_plan
 from trimtab.planning.serving.traffic import Level, Traffic
 from trimtab.spec.errors import UsageError
 from trimtab.spec.units import parse_bytes, parse_duration
@@ -33,7 +33,7 @@ def as_level(nearest):
 def test_a_plan_holds_its_level_and_an_infeasible_one_names_a_level_that_holds(rate, ttft, tpot):
     traffic = Traffic(prompt_tokens=64, output_tokens=32, rate=rate)
     level = Level(ttft_p95=ttft, tpot_p95=tpot)
-    plan = plan_serving(PROFILE, traffic, level)
+    plan = serving_plan(PROFILE, traffic, level)
     assert plan.feasible == (not plan.reasons)
     if plan.feasible:
         assert broken(level, plan.expected, plan.memory_bytes) is None
@@ -46,26 +46,26 @@ def test_a_plan_holds_its_level_and_an_infeasible_one_names_a_level_that_holds(r
     else:
         relaxed = as_level(plan.nearest)
         again = Level(ttft_p95=relaxed.ttft_p95 or ttft, tpot_p95=relaxed.tpot_p95 or tpot)
-        assert plan_serving(PROFILE, traffic, again).feasible
+        assert serving_plan(PROFILE, traffic, again).feasible
 
 
 def test_more_traffic_takes_more_workers_and_costs_per_token_stay():
     def plan(rate):
         traffic = Traffic(prompt_tokens=64, output_tokens=64, rate=rate)
-        return plan_serving(PROFILE, traffic, Level(tpot_p95=0.004), price_per_hour=2.0)
+        return serving_plan(PROFILE, traffic, Level(tpot_p95=0.004), price_per_hour=2.0)
 
     small, large = plan(50.0), plan(2000.0)
     assert large.workers > small.workers
     assert large.machines * 2.0 / (large.expected.tokens_per_second * 3600) * 1e6 == pytest.approx(
         large.cost_per_million_tokens
     )
-    assert plan_serving(PROFILE, small.traffic).cost_per_million_tokens is None
+    assert serving_plan(PROFILE, small.traffic).cost_per_million_tokens is None
 
 
 def test_bounds_come_from_the_level():
     traffic = Traffic(prompt_tokens=64, output_tokens=64, rate=50.0)
-    free = plan_serving(PROFILE, traffic)
-    tight = plan_serving(PROFILE, traffic, Level(ttft_p95=0.1, tpot_p95=0.003))
+    free = serving_plan(PROFILE, traffic)
+    tight = serving_plan(PROFILE, traffic, Level(ttft_p95=0.1, tpot_p95=0.003))
     assert (free.serving.max_batch, free.serving.max_queue) == (64, 256)
     # 0.001 + 0.0002 n and the longer context stay under 3 ms for nine sequences.
     assert tight.serving.max_batch == 9
@@ -77,18 +77,18 @@ def test_memory_counts_a_cache_beyond_its_bound():
     serving = msgspec.structs.replace(PROFILE.serving, cache_bytes=2**20)
     small = msgspec.structs.replace(PROFILE, serving=serving)
     traffic = Traffic(prompt_tokens=500, output_tokens=500, rate=1.0)
-    plan = plan_serving(small, traffic)
+    plan = serving_plan(small, traffic)
     assert plan.cache_bytes == 64 * 1024 * 1000
     assert plan.memory_bytes == 400_000_000 + plan.cache_bytes - 2**20
-    refused = plan_serving(small, traffic, Level(memory_bytes=2**20))
+    refused = serving_plan(small, traffic, Level(memory_bytes=2**20))
     assert not refused.feasible
     assert "memory of a machine" in refused.reasons[0]
-    assert plan_serving(small, traffic, as_level(refused.nearest)).feasible
+    assert serving_plan(small, traffic, as_level(refused.nearest)).feasible
 
 
 def test_clients_need_no_more_workers_than_there_are():
     traffic = Traffic(prompt_tokens=64, output_tokens=64, concurrency=3)
-    plan = plan_serving(PROFILE, traffic, Level(tokens_per_second=1e9))
+    plan = serving_plan(PROFILE, traffic, Level(tokens_per_second=1e9))
     assert not plan.feasible
     assert plan.workers <= 3
     assert "--tokens-per-second" in plan.nearest
@@ -109,5 +109,5 @@ def test_clients_need_no_more_workers_than_there_are():
 def test_traffic_that_cannot_be(changes, words):
     traffic = Traffic(**({"prompt_tokens": 64, "output_tokens": 64, "rate": 1.0} | changes))
     with pytest.raises(UsageError) as caught:
-        plan_serving(PROFILE, traffic)
+        serving_plan(PROFILE, traffic)
     assert words in str(caught.value)

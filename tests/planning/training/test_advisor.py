@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trimtab.planning.training.advisor import devices_that_fit, nearest, plan_training
+from trimtab.planning.training.advisor import advise, devices_that_fit, nearest
 from trimtab.planning.training.division import misfit
 from trimtab.planning.training.grid import families
 from trimtab.planning.training.plan import Scorer
@@ -30,7 +30,7 @@ def _plan(job, text):
 def test_a_grid_of_1024_devices_takes_no_two_seconds(make_job):
     job = make_job("llama3-70b", devices=1024, batch=1024)
     began = time.process_time()
-    advice = plan_training(job)
+    advice = advise(job)
     assert time.process_time() - began < 2
     assert len(advice.layouts) > 100
 
@@ -44,7 +44,7 @@ def test_a_grid_of_1024_devices_takes_no_two_seconds(make_job):
 )
 def test_whatever_is_ranked_divides_fits_and_is_in_order(make_job, devices, batch, family, on):
     job = make_job(_SMALL | {"family": family}, on=on, devices=devices, length=512, batch=batch)
-    advice = plan_training(job)
+    advice = advise(job)
     steps = [plan.step_seconds for plan in advice.layouts]
     assert steps == sorted(steps)
     for plan in advice.layouts:
@@ -63,12 +63,12 @@ def test_whatever_is_ranked_divides_fits_and_is_in_order(make_job, devices, batc
 def test_what_the_grid_says_of_a_layout_is_what_scoring_it_says(make_job):
     job = make_job("llama3-8b", devices=16, batch=128)
     scorer = Scorer(job)
-    for plan in plan_training(job).layouts[:50]:
+    for plan in advise(job).layouts[:50]:
         assert scorer.plan(plan.layout) == plan
 
 
 def test_what_needs_most_memory_is_refused_with_its_reason(make_job):
-    advice = plan_training(make_job("llama3-70b", devices=64, batch=64))
+    advice = advise(make_job("llama3-70b", devices=64, batch=64))
     needs = [found.total_bytes for found in advice.rejected]
     assert needs == sorted(needs)
     assert all("needs" in found.reason and "GiB" in found.reason for found in advice.rejected)
@@ -123,17 +123,17 @@ def test_rules_of_thumb(make_job, rule, job, faster, slower):
 
 
 def test_small_models_need_no_pipeline_and_large_ones_are_split_in_nodes(make_job):
-    small = plan_training(make_job("llama3-8b", devices=8, batch=64)).layouts[0].layout
+    small = advise(make_job("llama3-8b", devices=8, batch=64)).layouts[0].layout
     assert small.tensor * small.shard * (2 if small.zero else 1) > 1
-    large = plan_training(make_job("llama3-405b", devices=1024, batch=2048)).layouts[0].layout
+    large = advise(make_job("llama3-405b", devices=1024, batch=2048)).layouts[0].layout
     assert large.tensor == 8
     assert large.pipeline > 1
 
 
 def test_published_feasibility_of_one_device(make_job):
     """LoRA aside: Llama-2 7B is trained in full on no single 40 GB device, GPT-2 is."""
-    assert not plan_training(make_job("llama2-7b", on="a100-40gb", devices=1, length=2048, batch=1)).layouts
-    assert plan_training(make_job("gpt2", on="a100-40gb", devices=1, length=1024, batch=1)).layouts
+    assert not advise(make_job("llama2-7b", on="a100-40gb", devices=1, length=2048, batch=1)).layouts
+    assert advise(make_job("gpt2", on="a100-40gb", devices=1, length=1024, batch=1)).layouts
 
 
 @given(doublings=st.integers(0, 5))
@@ -172,7 +172,7 @@ def test_the_nearest_alternative_changes_little_and_fits(make_job):
     job = make_job("llama3-70b", devices=64, batch=64)
     asked = Layout(tensor=8, sequence=True, pipeline=2, data=4, micro_batch=4)
     assert not Scorer(job).plan(asked).feasible
-    other = nearest(plan_training(job), asked)
+    other = nearest(advise(job), asked)
     assert other is not None
     assert other.feasible
     assert (other.layout.tensor, other.layout.sequence) == (8, True)
@@ -180,7 +180,7 @@ def test_the_nearest_alternative_changes_little_and_fits(make_job):
 
 def test_impossible_memory_names_the_devices_that_would_do(make_job):
     job = make_job("llama3-405b", devices=8, batch=8)
-    assert not plan_training(job).layouts
+    assert not advise(job).layouts
     devices, plan = devices_that_fit(job)
     assert devices > 8
     assert plan.feasible

@@ -38,7 +38,7 @@ from trimtab.parallel.tasks import TaskName
 from trimtab.spec import processes
 from trimtab.spec.errors import EngineError, RankLostError, TrimtabError
 from trimtab.spec.hardware import usable_cores
-from trimtab.spec.layout import Layout, refuse_planned
+from trimtab.spec.layout import Layout, refuse_unrun
 
 # How long ranks may take to save and stop, and how long the others may take once one has failed.
 _STOP_SECONDS, _AFTER_FAILURE_SECONDS = 300.0, 5.0
@@ -52,7 +52,7 @@ def launch(layout: Layout, *, threads: int | None = None, hang_seconds: float = 
     gives no sign of life for `hang_seconds` counts as hung.
     Raises `UsageError` for a layout that is planned for but not run.
     """
-    refuse_planned(layout)
+    refuse_unrun(layout)
     return Group(layout.world, threads or threads_of_each(layout.world), hang_seconds)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from trimtab.models.layouts import refuse_recompute
 from trimtab.parallel.strategies.batch_norm import has_batch_norms
 from trimtab.parallel.strategies.blocks import blocks_of
-from trimtab.spec.errors import UsageError
 from trimtab.spec.layout import Recompute
 
 # Operations whose results are kept: by name, since not every build of torch has each of them.
@@ -35,11 +35,7 @@ def recompute_activations(module: nn.Module, how: Recompute) -> None:
     if how == "none":
         return
     if has_batch_norms(module):
-        raise UsageError(
-            "batch norms would count every batch twice if it were computed again.",
-            where="parallel.recompute",
-            remedy="Use recompute=none.",
-        )
+        refuse_recompute()
     for block in blocks_of(module):
         block.forward = _recomputed(block.forward, how)
 

@@ -66,13 +66,6 @@ def partial_gradients(module: nn.Module) -> set[nn.Parameter]:
 
 
 def _split_stretch(stretch: Stretch, mesh: DeviceMesh, *, sequence: bool) -> None:
-    known = stretch.family
-    if not known.columns:
-        raise UsageError(
-            f"the layers of {known.name} cannot be split: it keeps queries, keys and values in one matrix.",
-            where="parallel.tensor",
-            remedy="Use data, shard, pipeline or context.",
-        )
     _check_heads(stretch, mesh.size())
     tied = _tied_ends(stretch)
     _apply(stretch, mesh, dict(_stretch_plan(stretch, mesh.size(), sequence=sequence)))

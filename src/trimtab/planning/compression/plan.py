@@ -65,7 +65,7 @@ class CompressionPlan(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[Refusal, ...]
 
 
-def plan_compression(
+def compression_plan(
     profile: CompressionProfile,
     shapes: Sequence[tuple[int, int, int]],
     traffic: Traffic,

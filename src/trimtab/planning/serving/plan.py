@@ -60,7 +60,7 @@ class ServingPlan(msgspec.Struct, frozen=True, kw_only=True):
     tried: tuple[Option, ...]
 
 
-def plan_serving(
+def serving_plan(
     profile: EngineProfile,
     traffic: Traffic,
     level: Level | None = None,

@@ -35,7 +35,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     considered: int
 
 
-def plan_training(job: Job) -> Advice:
+def advise(job: Job) -> Advice:
     """The whole dense grid."""
     scorer = Scorer(job)
     fitting: list[Plan] = []
@@ -85,7 +85,7 @@ def devices_that_fit(job: Job) -> tuple[int, Plan] | None:
         devices = job.devices << doubling
         batch = max(job.global_batch, devices)
         larger = msgspec.structs.replace(job, devices=devices, global_batch=batch)
-        found = plan_training(larger).layouts
+        found = advise(larger).layouts
         if found:
             return devices, found[0]
     return None

@@ -52,6 +52,15 @@ def rank_parameters(job: Job, layout: Layout, layers: int, *, first: bool, last:
     )
 
 
+def parameters_of_ranks(job: Job, layout: Layout, layers: tuple[int, ...]) -> list[tuple[int, float]]:
+    """Of ranks that stand for all of a pipeline: rank, and its `rank_parameters`."""
+    last = layout.pipeline - 1
+    return [
+        (rank, rank_parameters(job, layout, layers[rank], first=rank == 0, last=rank == last))
+        for rank in different_ranks(layers)
+    ]
+
+
 def _rank(job: Job, layout: Layout, layers: tuple[int, ...], micro_batches: int, rank: int) -> MemoryBytes:
     software = software_of(job, layout)
     first, last = rank == 0, rank == layout.pipeline - 1

@@ -39,18 +39,26 @@ def different_ranks(layers: tuple[int, ...]) -> list[int]:
     return sorted(kinds.values())
 
 
+# What takes the place of a layer where layers alone do not divide: embedding and head, the head alone, the embedding
+# alone. Megatron-LM's options `account-for-embedding-in-pipeline-split` and `account-for-loss-…` are these.
+_IN_PLACE = ((0, 0), (1, 1), (0, 1), (1, 0))
+
+
 def published_split(layers: int, pipeline: int, virtual: int) -> tuple[int, ...] | None:
     """None where they do not divide.
 
-    Either the layers divide evenly, or they do with the embedding and the head each in the place of a layer,
+    Either the layers divide evenly, or they do with the embedding or the head or each of them in the place of a layer,
     as Llama 3 405B was trained (126 layers on 16 stages).
     """
+    if pipeline == 1:
+        return (layers,)
     stages = pipeline * virtual
-    if layers % stages == 0:
-        return (layers // pipeline,) * pipeline
-    if pipeline > 1 and (layers + 2) % stages == 0 and layers + 2 > stages:
-        between = (layers + 2) // pipeline
-        return between - 1, *[between] * (pipeline - 2), between - 1
+    for embedding, head in _IN_PLACE:
+        each, left = divmod(layers + embedding + head, stages)
+        # No stage is left with nothing but a table.
+        if left == 0 and each > max(embedding, head):
+            between = each * virtual
+            return between - embedding, *[between] * (pipeline - 2), between - head
     return None
 
 

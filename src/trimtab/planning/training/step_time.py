@@ -21,7 +21,7 @@ from trimtab.planning.training.layer_costs import (
     layer_costs,
     shard_seconds,
 )
-from trimtab.planning.training.memory import rank_parameters
+from trimtab.planning.training.memory import parameters_of_ranks
 from trimtab.planning.training.schedule import idle_micro_batches
 from trimtab.planning.training.software import software_of
 from trimtab.planning.training.stages import layer_parameters_of_rank, table_parameters_of_rank
@@ -76,6 +76,8 @@ class StepTimes:
         # The last rank has the head; others may have more layers instead.
         last = layers[-1] * layer.total + head.compute + head.tensor >= max(layers) * layer.total
         count, heads = (layers[-1], micro_batches) if last else (max(layers), 0)
+        # A micro-batch passes all ranks; while it is at the others, the slowest waits once.
+        others = (sum(layers) - count) * layer.total + (0.0 if last else head.compute + head.tensor)
         many = micro_batches * count
         return StepSeconds(
             compute=many * (layer.forward + layer.backward) + heads * head.compute,
@@ -85,7 +87,7 @@ class StepTimes:
             pipeline=micro_batches * between,
             shard=many * layer.shard + count * layer.once + _edges_of_shards(job, layout),
             data=_data(job, layout, layers, micro_batches, layer, software),
-            bubble=idle_micro_batches(layout) * (max(layers) * layer.total + between),
+            bubble=idle_micro_batches(layout) * (others / max(1, layout.pipeline - 1) + between),
             optimizer=update_seconds(job, layout, layers),
             host=host_seconds(job, layout, count, micro_batches),
         )
@@ -111,11 +113,6 @@ class StepTimes:
         return self._heads[key]
 
 
-def _parameters(job: Job, layout: Layout, layers: tuple[int, ...]) -> float:
-    """Of the first rank, which has the embedding."""
-    return rank_parameters(job, layout, layers[0], first=True, last=layout.pipeline == 1)
-
-
 def _edges_of_shards(job: Job, layout: Layout) -> float:
     """The first layer's gather and the last one's reduction have nothing beside them, nor have the tables'."""
     if layout.shard == 1:
@@ -135,30 +132,49 @@ def _data(
     layer: LayerCosts,
     software: Software,
 ) -> float:
-    """Replicas sum their gradients, or under `zero` reduce and gather shares of them; beside shards each its own."""
+    """Replicas sum their gradients, or under `zero` reduce and gather shares of them; beside shards each its own. Of
+    stages that are not alike, the one that takes longest.
+    """
     tied = _tied_tables(job, layout)
-    ranks = layout.data * layout.context
-    if ranks == 1:
+    if layout.data * layout.context == 1:
         return tied
-    stride = layout.tensor * layout.shard
+    return tied + max(
+        _data_of_rank(job, layout, layers[rank], parameters / layout.shard, micro_batches, layer, software)
+        for rank, parameters in parameters_of_ranks(job, layout, layers)
+    )
+
+
+def _data_of_rank(
+    job: Job,
+    layout: Layout,
+    layers: int,
+    parameters: float,
+    micro_batches: int,
+    layer: LayerCosts,
+    software: Software,
+) -> float:
+    ranks, stride = layout.data * layout.context, layout.tensor * layout.shard
     link, gathering = (job.machine.link(ranks, stride, name) for name in ("all_reduce", "all_gather"))
-    parameters = _parameters(job, layout, layers) / layout.shard
     size = 4 if layout.shard > 1 else GRADIENT_BYTES[job.precision]
     reduce = all_gather(size * parameters, ranks, link)
     gather = reduce if not layout.zero else all_gather(job.compute_bytes * parameters, ranks, gathering)
-    if layout.zero and software == "torch":
+    if layout.zero == 1 and software == "torch":
         # Ours lets DDP sum gradients whole, and then exchanges 32-bit weights.
         reduce, gather = 2 * reduce, all_gather(4.0 * parameters, ranks, gathering)
     overlap = job.machine.overlap if software != "classic" else 0.0
     # The last micro-batch's backward pass hides it, save for the bucket that is ready last.
-    behind = layers[0] * (layer.backward + layer.recompute)
-    before = layers[0] * layer.forward if layout.zero else 0.0
-    times = micro_batches if layout.zero == 2 else 1
+    forward, behind = layers * layer.forward, layers * (layer.backward + layer.recompute)
+    before = forward if layout.zero else 0.0
     if not layout.zero:
         reduce, gather = reduce + gather, 0.0
-    last_bucket = (reduce + gather) / max(1, layers[0])
-    exposed = times * beside(reduce, behind, overlap) + beside(gather, before, overlap)
-    return tied + min(reduce * times + gather, exposed + last_bucket)
+    last_bucket = (reduce + gather) / max(1, layers)
+    exposed = beside(reduce, behind, overlap) + beside(gather, before, overlap) + last_bucket
+    last = min(reduce + gather, exposed)
+    if layout.zero < 2:
+        return last
+    # Gradients that are shared are reduced in every micro-batch, while the next one computes. Software that shares
+    # them does that whatever else it overlaps: it came later than what `classic` stands for.
+    return last + (micro_batches - 1) * beside(reduce, forward + behind, job.machine.overlap)
 
 
 def _tied_tables(job: Job, layout: Layout) -> float:

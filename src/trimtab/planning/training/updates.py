@@ -5,7 +5,7 @@ from __future__ import annotations
 from trimtab.planning.training.architecture import Architecture
 from trimtab.planning.training.communication import all_gather
 from trimtab.planning.training.job import Job
-from trimtab.planning.training.memory import rank_parameters
+from trimtab.planning.training.memory import parameters_of_ranks
 from trimtab.spec.layout import Layout
 
 # A parameter's traffic in one update: unscale its gradient (8 bytes), take the norm (4), clip (8), read weight,
@@ -17,8 +17,8 @@ _STEPS = 5
 
 
 def update_seconds(job: Job, layout: Layout, layers: tuple[int, ...]) -> float:
-    """Of one step. `layers` as `stages.layers_of_ranks` gives them; the first rank has the embedding."""
-    parameters = rank_parameters(job, layout, layers[0], first=True, last=layout.pipeline == 1)
+    """Of one step, on the rank with most parameters. `layers` as `stages.layers_of_ranks` gives them."""
+    parameters = max(held for _, held in parameters_of_ranks(job, layout, layers))
     shared = layout.shard * (layout.data if layout.zero else 1)
     each = _OUR_UPDATE_BYTES if job.machine.measured else _UPDATE_BYTES
     traffic = job.machine.traffic_seconds(each * parameters / shared)

@@ -1,9 +1,12 @@
-"""Flags of `trimtab plan train` → the job to be planned. Torch-free; nothing is fetched from a network."""
+"""A model and a machine by what people call them → what planning computes with. Torch-free; nothing is fetched from a
+network.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,9 +22,24 @@ if TYPE_CHECKING:
 THIS_MACHINE = "this"
 
 
-def read_architecture(model: str | None, arch: str | None, sequence_length: int) -> Architecture:
-    """A config.json, its folder, a preset, a hub id that is in the local cache; or `--arch` as JSON."""
-    from trimtab.models.planned import planned
+class Model(NamedTuple):
+    """`kind` as our training calls it (`model_type`); `context`: how many tokens it was made for, where that is said;
+    `learned`: whether it has no position beyond them.
+    """
+
+    architecture: Architecture
+    kind: str
+    context: int | None = None
+
+    @property
+    def learned(self) -> bool:
+        return self.architecture.positions > 0
+
+
+def read_model(
+    model: str | Path | None, arch: str | Mapping[str, object] | None, sequence_length: int
+) -> Model:
+    """A config.json, its folder, a preset, a hub id that is in the local cache; or `arch`, as JSON or a mapping."""
     from trimtab.planning.training.architecture import architecture
     from trimtab.planning.training.presets import preset
 
@@ -32,22 +50,43 @@ def read_architecture(model: str | None, arch: str | None, sequence_length: int)
             remedy="A config.json, a preset such as llama3-70b, or --arch JSON.",
         )
     if arch is not None:
-        try:
-            values = json.loads(arch)
-        except ValueError as error:
-            raise UsageError("not JSON.", where="--arch", remedy='Such as {"family":"gpt",…}.') from error
-        if not isinstance(values, dict):
-            raise UsageError("not a JSON object.", where="--arch", remedy='Such as {"family":"gpt",…}.')
-        return architecture(values, sequence_length=sequence_length, where="--arch")
+        return _of_family(architecture(_mapping(arch), sequence_length=sequence_length, where="--arch"))
     name = str(model)
     path = Path(name)
     if path.is_dir():
-        return planned(path / "config.json")
+        return _of_config(path / "config.json")
     if path.is_file() or name.endswith(".json"):
-        return planned(path)
+        return _of_config(path)
     if re.fullmatch(r"(hf://)?[\w.-]+/[\w.-]+", name):
-        return planned(_cached(name.removeprefix("hf://")))
-    return preset(name, where="MODEL")
+        return _of_config(_cached(name.removeprefix("hf://")))
+    return _of_family(preset(name, where="MODEL"))
+
+
+def _mapping(arch: str | Mapping[str, object]) -> Mapping[str, object]:
+    if not isinstance(arch, str):
+        return arch
+    try:
+        values = json.loads(arch)
+    except ValueError as error:
+        raise UsageError("not JSON.", where="--arch", remedy='Such as {"family":"gpt",…}.') from error
+    if not isinstance(values, dict):
+        raise UsageError("not a JSON object.", where="--arch", remedy='Such as {"family":"gpt",…}.')
+    return values
+
+
+def _of_config(config_file: Path) -> Model:
+    from trimtab.models.info import read_shape
+    from trimtab.models.planned import planned
+
+    shape = read_shape(config_file)
+    return Model(planned(config_file), shape.family, shape.context)
+
+
+def _of_family(shape: Architecture) -> Model:
+    """`gpt` stands for GPT-2's layers; those of a llama are the same to all decoders like it."""
+    if shape.family == "gpt":
+        return Model(shape, "gpt2", shape.positions)
+    return Model(shape, "llama")
 
 
 def _cached(name: str) -> Path:
@@ -76,21 +115,21 @@ class Devices(NamedTuple):
 
 
 def read_machine(
-    name: str | None,
+    name: str | Path | None,
     *,
     precision: Precision | None,
     per_node: int | None,
-    link: str | None,
-    network: str | None,
+    link: str | float | None,
+    network: str | float | None,
+    home: Path,
 ) -> Devices:
     """An accelerator by name; `this`, or nothing: the profile of this machine; or the file of one. And the precision:
     as asked, else bf16, or on a measured machine the one that training takes there.
     """
     from trimtab.planning.devices.accelerators import accelerator, machine_of
-    from trimtab.store.home import home
     from trimtab.store.profiles import machine_profile_path
 
-    measured = machine_profile_path(home())
+    measured = machine_profile_path(home)
     if name is None and not measured.is_file():
         raise UsageError(
             "no accelerator is named, and this machine was not measured.",
@@ -99,7 +138,7 @@ def read_machine(
         )
     if name in (None, THIS_MACHINE):
         return _measured(measured, precision, per_node, link, network)
-    if name is not None and name.endswith(".json"):
+    if name is not None and str(name).endswith(".json"):
         return _measured(Path(name), precision, per_node, link, network)
     known, precision = str(name), precision or "bf16"
     machine = machine_of(
@@ -114,7 +153,11 @@ def read_machine(
 
 
 def _measured(
-    path: Path, precision: Precision | None, per_node: int | None, link: str | None, network: str | None
+    path: Path,
+    precision: Precision | None,
+    per_node: int | None,
+    link: str | float | None,
+    network: str | float | None,
 ) -> Devices:
     from trimtab.planning.devices.profiles import is_faster_in_16_bits
     from trimtab.planning.devices.refit import fitness
@@ -134,14 +177,14 @@ def _measured(
     return Devices(machine, chosen, fitness(profile))
 
 
-def _rate(text: str | None, where: str) -> float | None:
-    """`450GB` → bytes a second."""
-    if text is None:
+def _rate(rate: str | float | None, where: str) -> float | None:
+    """`450GB`, or a number → bytes a second."""
+    if rate is None:
         return None
     try:
-        rate = parse_bytes(text.removesuffix("/s"))
+        rate = parse_bytes(rate.removesuffix("/s")) if isinstance(rate, str) else float(rate)
     except ValueError as error:
         raise UsageError(f"{error}.", where=where) from error
-    if rate <= 0:
+    if not 0 < rate < float("inf"):
         raise UsageError("no device could talk to another.", where=where, remedy="Such as 50GB.")
     return float(rate)
