@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from trimtab.cli.console import emit_json, progress, table
+from trimtab.cli.console import emit_json, progress, say, table
 from trimtab.cli.sources import text_source
 from trimtab.spec.hardware import usable_cores
 from trimtab.spec.serving import EngineName, WeightFormat
@@ -57,6 +57,7 @@ def evaluate(
             length=window,
             threads=len(usable_cores()),
             on_progress=bar.update,
+            on_warning=lambda words: say(f"warning: {words}"),
         )
     if as_json:
         emit_json(found)

@@ -50,6 +50,17 @@ def read_architecture(model: str | None, arch: str | None, sequence_length: int)
     return preset(name, where="MODEL")
 
 
+def beyond_its_context(model: str, sequence_length: int) -> str | None:
+    """A warning where sequences are longer than a config's context; presets and `--arch` name none."""
+    from trimtab.models.tables import check_length
+
+    path = Path(model)
+    folder = path.parent if path.is_file() else path
+    if not (folder / "config.json").is_file() or (path.is_file() and path.name != "config.json"):
+        return None
+    return check_length(folder, sequence_length, where="--sequence-length")
+
+
 def _cached(name: str) -> Path:
     """The config of a hub's model, if some tool has fetched it to this machine before."""
     try:

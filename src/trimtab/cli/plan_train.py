@@ -64,7 +64,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Rank every layout of a training run by time among those that fit, or score one, with reasons."""
-    from trimtab.cli.plan_job import read_architecture, read_machine
+    from trimtab.cli.plan_job import beyond_its_context, read_architecture, read_machine
     from trimtab.planning.training.job import Job, check_job
 
     asked = parse_layout(layout, where="--layout") if layout is not None else None
@@ -84,6 +84,8 @@ def train(
         software=software,
     )
     check_job(job)
+    if model is not None and (warning := beyond_its_context(model, sequence_length)):
+        say(f"warning: {warning}")
     spending, known = _spending(tokens, price), target.fitness
     if asked is None:
         _advise(job, top=top, explain=explain, check=check, spending=spending, known=known, as_json=as_json)
