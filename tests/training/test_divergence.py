@@ -90,3 +90,31 @@ def test_the_teacher_gets_no_gradient_and_no_dropout(tiny):
     objective.loss(logits, ids).backward()
     assert logits.grad is not None
     assert all(weight.grad is None and not weight.requires_grad for weight in teacher.parameters())
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_what_is_not_learned_is_read_by_teacher_and_student_and_is_in_no_loss(weight):
+    """As messages of weight 0 are: inputs are whole, targets are not."""
+    from trimtab.training.objectives.language_modelling import LanguageModelling
+
+    rows = 13
+
+    class Teacher(torch.nn.Module):
+        def forward(self, input_ids, **_):
+            assert (input_ids >= 0).all()
+            return type("Output", (), {"logits": torch.eye(rows)[input_ids]})()
+
+    windows = torch.arange(12).reshape(2, 6)
+    targets = windows.clone()
+    targets[0, 2:4] = targets[1] = IGNORED
+    torch.manual_seed(0)
+    for objective in (LanguageModelling(), Distillation(Teacher(), weight)):
+        logits = torch.randn(2, 5, rows, requires_grad=True)
+        inputs, wanted, count = objective.prepare({"windows": windows, "targets": targets})
+        assert inputs.tolist() == windows[:, :-1].tolist()
+        assert count == 3
+        objective.loss(logits, wanted).backward()
+        learned = logits.grad.abs().sum(-1) > 0
+        assert learned.tolist() == (targets[:, 1:] != IGNORED).tolist()
+        whole = objective.held_out(logits, objective.prepare({"windows": windows})[1])
+        assert 0 < objective.held_out(logits, wanted) < whole

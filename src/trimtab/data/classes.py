@@ -17,7 +17,11 @@ def class_names(labels: Sequence[str], known: Sequence[str] = ()) -> tuple[str, 
     """
     found = set(labels)
     if not found:
-        raise DataError("the data has no train split.", where="data", remedy="Name a source for train.")
+        raise DataError(
+            "the data has no train split: there is no sample for it.",
+            where="data",
+            remedy="Name a source for train, or give more samples.",
+        )
     if len(found) == 1:
         raise DataError(
             f"the train split has one class alone, {labels[0]!r}.",

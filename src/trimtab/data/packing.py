@@ -5,8 +5,12 @@ Documents follow each other with an end-of-text token between, so no position is
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 def count_windows(tokens: int, length: int, *, extra: int = 0) -> int:
@@ -16,8 +20,13 @@ def count_windows(tokens: int, length: int, *, extra: int = 0) -> int:
 
 def cut_windows(tokens: npt.NDArray[np.unsignedinteger], length: int) -> npt.NDArray[np.int32]:
     """Non-overlapping windows, int32 (n, length); the rest at the end is left out."""
-    count = count_windows(len(tokens), length)
-    return tokens[: count * length].reshape(count, length).astype(np.int32)
+    return cut_rows(tokens, length).astype(np.int32)
+
+
+def cut_rows(values: npt.NDArray[Kind], length: int) -> npt.NDArray[Kind]:
+    """The same of anything that there is one of for each token, of its own type."""
+    count = count_windows(len(values), length)
+    return values[: count * length].reshape(count, length)
 
 
 def window_documents(offsets: npt.NDArray[np.int64], count: int, length: int) -> npt.NDArray[np.int32]:

@@ -20,7 +20,8 @@ from trimtab.data.images import Image, image_files, images
 from trimtab.data.new_folder import new_folder
 from trimtab.data.overlap import check_overlap
 from trimtab.data.prepared import RECORD
-from trimtab.data.prepared_images import ImageRecord, PreparedImages
+from trimtab.data.prepared_images import PARTS, ImageRecord, PreparedImages
+from trimtab.data.reading import check_file_name
 from trimtab.data.splits import SPLITS, SplitName, sources, split_items
 from trimtab.spec.artifact import PREPROCESSOR, file_digest
 from trimtab.spec.errors import DataError
@@ -56,9 +57,9 @@ def prepare_images(
         for path in _existing(image_files(source))
     ]
     request = digest((_FORMAT, data.model_dump(), stamps, tuple(known_classes), scale))
-    if (folder / RECORD).is_file() and (found := PreparedImages.load(folder)).record.request == request:
+    if (found := PreparedImages.found(folder, request)) is not None:
         return found
-    with new_folder(folder) as temporary:
+    with new_folder(folder, PARTS, RECORD) as temporary:
         record = _write(data, temporary, request, known_classes, scale)
         (temporary / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
     return PreparedImages.load(folder)
@@ -66,6 +67,7 @@ def prepare_images(
 
 def _existing(paths: list[Path]) -> list[Path]:
     for path in paths:
+        check_file_name(path)
         if not path.is_file():
             raise DataError("there is no such file.", where=str(path))
     return paths
@@ -125,7 +127,7 @@ def _write(
         written[split] = writer.write(chosen, folder / f"{split}.pixels", counted=split == "train")
     classes = class_names(written["train"][1], known_classes)
     for split, (names, labels, _) in written.items():
-        numbered(labels, names, classes, split).tofile(folder / f"{split}.labels")
+        (folder / f"{split}.labels").write_bytes(numbered(labels, names, classes, split).tobytes())
     share = _overlap(written["train"][2], written["test"][2])
     height, width, channels = writer.shape
     used = scale or writer.scale()

@@ -6,6 +6,7 @@ A prepared folder holds per split `SPLIT.pixels` (uint8, image after image as (c
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -13,8 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.data.prepared import RECORD
-from trimtab.data.splits import SplitName
+from trimtab.data.splits import SPLITS, SplitName
 from trimtab.spec.errors import DataError
+
+# Everything that such a folder holds; what else lies in one is somebody's own.
+PARTS = (RECORD, "preprocessor", *(f"{split}.{part}" for split in SPLITS for part in ("pixels", "labels")))
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,6 +50,20 @@ class PreparedImages:
             return cls(Path(folder), msgspec.json.decode(path.read_bytes(), type=ImageRecord))
         except (OSError, msgspec.MsgspecError) as error:
             raise DataError(f"the folder holds no prepared images: {error}.", where=str(path)) from error
+
+    @classmethod
+    def found(cls, folder: Path, request: str) -> PreparedImages | None:
+        """What was prepared for the same request, if it is there and whole."""
+        try:
+            found = cls.load(folder)
+        except DataError:
+            return None
+        images, size = found.record.images, math.prod(found.record.shape)
+        whole = found.record.request == request and all(
+            (file := folder / f"{split}.pixels").is_file() and file.stat().st_size == images[split] * size
+            for split in SPLITS
+        )
+        return found if whole else None
 
     @property
     def companions(self) -> Path:

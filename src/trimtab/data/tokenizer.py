@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trimtab.data.chat import PLAIN_TEMPLATE
 from trimtab.spec.errors import DataError, ModelError
 from trimtab.text.end_tokens import eos_ids_of
-from trimtab.text.stock_tokenizer import build, read_folder
+from trimtab.text.stock_tokenizer import Folder, build, read_folder
+from trimtab.text.template_files import find_template
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+# Named tokens that encoders put around a text, and mask and pad it with.
+_FRAME = ("cls_token", "sep_token", "mask_token", "pad_token")
 END_OF_TEXT = "<|endoftext|>"
 PAD, UNKNOWN, START, SEPARATOR, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 
@@ -59,7 +62,8 @@ def train_bpe(texts: Iterable[str], vocabulary: int, folder: Path, *, encoder: b
             special_tokens=ends,
         )
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    # Not `save`, which raises what tells a full disk from nothing else.
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     names = _ENCODER_TOKENS if encoder else {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names, "clean_up_tokenization_spaces": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
@@ -74,7 +78,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises `DataError` for a folder without a readable `tokenizer.json`.
     """
     try:
-        tokenizer = build(read_folder(folder))
+        tokenizer = build(_read(folder))
     except ModelError as error:
         raise DataError(error.message, where=error.where, remedy=error.remedy) from error
     # Some folders keep what their authors cut and padded texts to.
@@ -83,31 +87,58 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def _read(folder: Path) -> Folder:
+    try:
+        return read_folder(folder)
+    except ModelError as error:
+        raise DataError(error.message, where=error.where, remedy=error.remedy) from error
+
+
 def end_of_text_id(folder: Path, tokenizer: Tokenizer) -> int:
     """The id that separates documents: the tokenizer's eos token, else the model config's first eos id, else the
-    separator of an encoder.
+    separator of an encoder, or what it puts at the end of a text.
     """
     number = named_token(folder, tokenizer, "eos_token")
     ids = [number] if number is not None else eos_ids_of(folder)
     if not ids and (separator := named_token(folder, tokenizer, "sep_token")) is not None:
         ids = [separator]
     if not ids:
-        raise DataError("neither the tokenizer nor the config names an end-of-text token.", where=str(folder))
+        encoding = tokenizer.encode("a")
+        ids = encoding.ids[-1:] if encoding.special_tokens_mask[-1:] == [1] else []
+    if not ids:
+        raise DataError(
+            "neither the tokenizer nor the config names an end-of-text token.",
+            where=str(folder),
+            remedy="Name one in tokenizer_config.json, as eos_token.",
+        )
     return ids[0]
 
 
+def needed_ids(folder: Path, *, framed: bool = False) -> dict[str, int]:
+    """The ids that a model must have a row for, by the tokens' texts: those of ordinary text, of its end, of what the
+    chat template writes, and of what is put around a `framed` text, and masks and pads it. Not those of other tokens
+    that were only added: many folders have some that nothing ever comes to. Raises `DataError`.
+    """
+    tokenizer, template = load_tokenizer(folder), find_template(folder)
+    written = template.source if template is not None else ""
+    tokens = _read(folder).tokens
+    named = {tokens.text(name) for name in ("eos_token", *(_FRAME if framed else ()))}
+    if "bos_token" in written:
+        named.add(tokens.text("bos_token"))
+    needed = tokenizer.get_vocab(with_added_tokens=False)
+    for number, added in tokenizer.get_added_tokens_decoder().items():
+        if added.content in named or added.content in written:
+            needed[added.content] = number
+    known = set(needed.values())
+    return needed | {f"end of text {n}": n for n in end_ids(folder, tokenizer) if n not in known}
+
+
+def end_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
+    """All ids that end a text or a turn of a chat."""
+    return frozenset({end_of_text_id(folder, tokenizer), *eos_ids_of(folder)})
+
+
 def named_token(folder: Path, tokenizer: Tokenizer, name: str) -> int | None:
-    """The id of a token that `tokenizer_config.json` names, such as `mask_token`; None if it names none."""
-    named = _setting(folder / "tokenizer_config.json", name)
-    if isinstance(named, dict):
-        named = named.get("content")
-    return tokenizer.token_to_id(named) if isinstance(named, str) else None
-
-
-def _setting(path: Path, key: str) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_bytes()).get(key)
-    except (ValueError, AttributeError) as error:
-        raise DataError("the file is not a JSON object.", where=str(path)) from error
+    """The id of a token such as `mask_token`, which a file of the folder names or the tokenizer's class; else None."""
+    text = _read(folder).tokens.text(name)
+    return tokenizer.token_to_id(text) if text is not None else None

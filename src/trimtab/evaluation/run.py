@@ -61,4 +61,5 @@ def evaluate(
         length=window,
         threads=len(usable_cores()),
         on_progress=lambda fraction: progress(Event(stage=STAGE, fraction=fraction)),
+        on_warning=lambda words: progress(Event(stage=STAGE, fraction=0.0, warning=words)),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from trimtab.models.bounds import check_sizes
 from trimtab.models.families import ENCODERS, FAMILIES, IMAGE_MODELS
 from trimtab.models.info import CONFIG, inspect, read_config
+from trimtab.models.tables import tables_of
 from trimtab.spec.artifact import PREPROCESSOR
 from trimtab.spec.errors import ModelError
 from trimtab.spec.tasks import Task
@@ -82,13 +83,8 @@ def classes_of(folder: Path) -> tuple[str, ...]:
 
 
 def longest_sequence(folder: Path) -> int | None:
-    """Tokens that an encoder has positions for; None where its config does not say."""
-    config = read_config(folder)
-    places = config.get("max_position_embeddings")
-    if not isinstance(places, int):
-        return None
-    # RoBERTa counts positions from the one after padding's id.
-    return places - (config.get("pad_token_id", 1) + 1 if config.get("model_type") == "roberta" else 0)
+    """Tokens that an encoder has positions for; None for a model that learns none."""
+    return tables_of(folder).places
 
 
 def scale_of(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

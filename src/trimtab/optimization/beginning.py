@@ -11,7 +11,7 @@ from trimtab.data.prepared_images import PreparedImages
 from trimtab.models.create import create, create_encoder, create_image_model
 from trimtab.models.info import CONFIG, read_config
 from trimtab.models.layouts import refuse_layout
-from trimtab.models.tasks import check_model, classes_of, longest_sequence, scale_of, task_of
+from trimtab.models.tasks import check_model, classes_of, scale_of, task_of
 from trimtab.optimization.workspace import Workspace
 from trimtab.spec.architectures import Architecture, BertArchitecture, ResNetArchitecture
 from trimtab.spec.errors import ModelError, UsageError
@@ -137,7 +137,7 @@ def fitted(
         return ready
     from trimtab.models.heads import with_head
 
-    _check_fit(recipe, data, ready)
+    _check_channels(data, ready)
     folder = workspace.folder / "models" / "begun"
     new = with_head(
         ready,
@@ -154,20 +154,13 @@ def fitted(
     return folder
 
 
-def _check_fit(recipe: Recipe, data: Prepared | PreparedImages, ready: Path) -> None:
-    if isinstance(data, PreparedImages):
-        channels, known = data.record.shape[0], read_config(ready).get("num_channels", 3)
-        if channels != known:
-            raise ModelError(
-                f"the model takes images of {known} channels, and these have {channels}.",
-                where=str(ready / CONFIG),
-                remedy="Store the images with as many channels as the model has.",
-            )
+def _check_channels(data: Prepared | PreparedImages, ready: Path) -> None:
+    if not isinstance(data, PreparedImages):
         return
-    longest, length = longest_sequence(ready), recipe.training.sequence_length
-    if longest is not None and length > longest:
+    channels, known = data.record.shape[0], read_config(ready).get("num_channels", 3)
+    if channels != known:
         raise ModelError(
-            f"the model has positions for {longest} tokens, and training.sequence_length is {length}.",
+            f"the model takes images of {known} channels, and these have {channels}.",
             where=str(ready / CONFIG),
-            remedy=f"Use training.sequence_length: {longest} or less.",
+            remedy="Store the images with as many channels as the model has.",
         )

@@ -62,12 +62,14 @@ def measure_quality(
     )
     builds = {s.name: scorer(s.path, s.serving, home, threads) for s in subjects}
     found = compare(reference, builds, windows, files, on_progress=on_progress)
-    eos_ids = inspect(baseline.path).eos_ids
+    info = inspect(baseline.path)
     controls = [s.name for s in subjects if s.role == "control"]
     better = min((REFERENCE, *controls), key=lambda name: found.perplexity(name).value)
     return Qualities(
         qualities={
-            name: found.quality(name, degenerate=degenerate_fraction(build, windows, eos_ids))
+            name: found.quality(
+                name, degenerate=degenerate_fraction(build, windows, info.eos_ids, longest=info.context)
+            )
             for name, build in builds.items()
         },
         over_control={name: found.perplexity_ratio(name, better) for name in builds},

@@ -12,6 +12,7 @@ import msgspec
 from trimtab.data.prepared import Prepared
 from trimtab.optimization.baseline import Baseline, take_baseline
 from trimtab.optimization.beginning import locate, prepare_data, refuse_other_tasks
+from trimtab.optimization.data_fits_model import check_amounts, check_tables
 from trimtab.optimization.laying_out import choose_layout
 from trimtab.optimization.measuring import measure_all
 from trimtab.optimization.proving import prove
@@ -67,8 +68,10 @@ def _carry_out(
     recipe: Recipe, workspace: Workspace, store: Store, model: Path | None, report: OnEvent
 ) -> Verdict:
     report(Event(stage="prepare the data", fraction=0.0))
+    check_tables(recipe, model, report)
     data = prepare_data(recipe, workspace, model)
     trains = model is None or recipe.search.distill_tokens != 0
+    check_amounts(recipe, data, model, report, trains=trains, measures=True)
     laid_out = recipe
     if trains:
         laid_out = choose_layout(recipe, workspace, data, model, store.home, report, cut=True)

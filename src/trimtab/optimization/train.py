@@ -15,6 +15,7 @@ import msgspec
 
 from trimtab.optimization.baseline import take_baseline
 from trimtab.optimization.beginning import fitted, locate, prepare_data, prepare_pictures, settle
+from trimtab.optimization.data_fits_model import check_amounts, check_tables
 from trimtab.optimization.laying_out import choose_layout
 from trimtab.optimization.training import RunOptions, Trainer, Training
 from trimtab.optimization.workspace import Workspace
@@ -144,8 +145,10 @@ def _train(
     """A model from its architecture, or the recipe's model trained on."""
     ready = locate(recipe, store)
     recipe = settle(recipe, ready)
+    check_tables(recipe, ready, progress)
     prepare = prepare_pictures if recipe.task == "image-classification" else prepare_data
     data = prepare(recipe, workspace, ready)
+    check_amounts(recipe, data, ready, progress)
     if launch.on == "local":
         recipe = choose_layout(recipe, workspace, data, ready, store.home, progress)
     with Trainer(recipe, workspace, data, launch=launch, options=options, home=store.home) as trainer:

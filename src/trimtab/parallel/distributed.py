@@ -53,7 +53,10 @@ class Distributed:
         # Needed for the loss; the forward pass need not wait for the other ranks.
         total = self.grid.ranks.start_sum(float(count if self.counts else 0))
         inputs, targets = self._stretch(inputs, targets)
-        loss = self.runner.backward(inputs, targets, lambda *pair: criterion(*pair) / total(), self.averaged)
+        # A batch of which nothing counts teaches nothing: its loss is 0, not 0 ÷ 0.
+        loss = self.runner.backward(
+            inputs, targets, lambda *pair: criterion(*pair) / max(1.0, total()), self.averaged
+        )
         self._finish_gradients()
         return loss / (self.grid.layout.tensor * self.grid.layout.pipeline)
 

@@ -165,18 +165,12 @@ class _Planning:
     def __init__(
         self, job: Job, model: Model, spending: Spending | None, fitness: list[Fitness] | None
     ) -> None:
-        """Raises `UsageError` for sequences beyond the model's learned positions."""
         self._job, self._kind, self._spending, self._fitness = job, model.kind, spending, fitness
         self._warnings: tuple[str, ...] = ()
         if model.context is not None and job.sequence_length > model.context:
-            words = f"sequences have {job.sequence_length:,} tokens"
-            if model.learned:
-                raise UsageError(
-                    f"{words}, and the model has positions for {model.context:,}.",
-                    where="--sequence-length",
-                    remedy=f"Use {model.context} or less, or a config.json with more positions.",
-                )
-            self._warnings = (f"{words}, and the model was made for {model.context:,}.",)
+            self._warnings = (
+                f"sequences have {job.sequence_length:,} tokens, and the model was made for {model.context:,}.",
+            )
 
     def score(self, layout: Layout, *, check: bool) -> TrainingPlan:
         """One layout, feasible or not."""

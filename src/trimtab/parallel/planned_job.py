@@ -23,17 +23,11 @@ THIS_MACHINE = "this"
 
 
 class Model(NamedTuple):
-    """`kind` as our training calls it (`model_type`); `context`: how many tokens it was made for, where that is said;
-    `learned`: whether it has no position beyond them.
-    """
+    """`kind` as our training calls it (`model_type`); `context`: tokens it was made for, where that is said."""
 
     architecture: Architecture
     kind: str
     context: int | None = None
-
-    @property
-    def learned(self) -> bool:
-        return self.architecture.positions > 0
 
 
 def read_model(

@@ -102,10 +102,10 @@ def environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
 
 
 def variables_of(call: Call, tokens: Mapping[str, str]) -> dict[str, Any]:
-    """What a template sees: the messages, `tools` and `documents` (none), and the special tokens by name."""
+    """What a template sees: the messages, `tools`, `documents` (none), and the special tokens by name."""
     given = {
         "messages": [_message(each) for each in call.messages],
-        "tools": None,
+        "tools": call.tools,
         "documents": None,
         "add_generation_prompt": call.add_generation_prompt,
     }

@@ -49,6 +49,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     add_generation_prompt: bool
     cpu_seconds: float
     seconds: float
+    tools: list[dict[str, Any]] | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -104,12 +105,18 @@ class ChatTemplate:
         with self._lock:
             self._started()
 
-    def render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        tools: list[dict[str, Any]] | None = None,
+    ) -> str:
         """Raises `UsageError` when the template refuses the messages, or computes too long or too much;
         `EngineError` when its process does not answer.
         """
         with self._lock:
-            reply = self._ask(messages, add_generation_prompt)
+            reply = self._ask(messages, tools, add_generation_prompt)
         if reply.text is None:
             raise UsageError(
                 f"The model's chat template refused the messages: {reply.error}.",
@@ -129,10 +136,13 @@ class ChatTemplate:
             self._end()
             self._lock.release()
 
-    def _ask(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> Reply:
+    def _ask(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, add_generation_prompt: bool
+    ) -> Reply:
         call = frame(
             Call(
                 messages=messages,
+                tools=tools,
                 add_generation_prompt=add_generation_prompt,
                 cpu_seconds=RENDER_CPU_SECONDS,
                 seconds=RENDER_SECONDS,

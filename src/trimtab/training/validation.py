@@ -45,7 +45,7 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self) -> Measured | None:
-        """Over all ranks' samples; None if there are none. Every rank must call it."""
+        """Over all ranks' samples; None if there are none, or nothing of them counts. Every rank must call it."""
         if self._samples is None or not self._rounds:
             return None
         sums = torch.zeros(3, dtype=torch.float64)
@@ -59,6 +59,8 @@ class HeldOut:
         self._distributed.train()
         ranks = self._distributed.grid.ranks
         loss, count, right = ranks.sum(sums).tolist()
+        if not count:
+            return None
         return Measured(loss / count, right / count if self._objective.classifies else None)
 
     def _pass(self, samples: Samples, numbers: list[int]) -> torch.Tensor:

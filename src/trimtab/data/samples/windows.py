@@ -13,20 +13,36 @@ from trimtab.spec.errors import DataError
 
 
 class Windows:
-    """Of one long row of tokens. `windows` (n, length + 1) int64."""
+    """Of one long row of tokens. `windows` (n, length + 1) int64; and `targets`, the same with `IGNORED` where a token
+    is not to be learned, if there are such.
+    """
 
-    def __init__(self, tokens: npt.NDArray[np.unsignedinteger], length: int) -> None:
-        """Raises `DataError` if there is not one."""
+    def __init__(
+        self,
+        tokens: npt.NDArray[np.unsignedinteger],
+        length: int,
+        unlearned: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """`unlearned` (tokens,). Raises `DataError` if there is not one window, or nothing to learn."""
+        if unlearned is not None and unlearned.all():
+            raise DataError(
+                "no token of the train split is to be learned: all messages have weight 0.",
+                where="data.train",
+                remedy="Leave the weight out where an answer is to be learned.",
+            )
         self.count = count_windows(len(tokens), length, extra=1)
         if not self.count:
             raise too_short(len(tokens), length)
-        self._tokens, self._length = tokens, length
+        self._tokens, self._length, self._unlearned = tokens, length, unlearned
 
     def take(self, numbers: Sequence[int], positions: Sequence[int]) -> Batch:
         del positions
-        starts = [number * self._length for number in numbers]
-        rows = [self._tokens[start : start + self._length + 1].astype(np.int64) for start in starts]
-        return {"windows": np.stack(rows)}
+        parts = [slice(number * self._length, (number + 1) * self._length + 1) for number in numbers]
+        windows = np.stack([self._tokens[part].astype(np.int64) for part in parts])
+        if self._unlearned is None:
+            return {"windows": windows}
+        left_out = np.stack([self._unlearned[part] for part in parts])
+        return {"windows": windows, "targets": np.where(left_out, IGNORED, windows)}
 
 
 class HeldOutWindows:
@@ -36,14 +52,24 @@ class HeldOutWindows:
     at the end, no token before it sees.
     """
 
-    def __init__(self, windows: npt.NDArray[np.int32], multiple: int) -> None:
-        self._windows, self.count = windows, len(windows)
+    def __init__(
+        self,
+        windows: npt.NDArray[np.int32],
+        multiple: int,
+        unlearned: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """`unlearned` (n, length): what does not count."""
+        self._windows, self.count, self._unlearned = windows, len(windows), unlearned
         self._surplus = -(windows.shape[1] - 1) % multiple
 
     def take(self, numbers: Sequence[int], positions: Sequence[int]) -> Batch:
         del positions
         rows = self._windows[list(numbers)].astype(np.int64)
-        return {"windows": np.pad(rows, ((0, 0), (0, self._surplus)), constant_values=IGNORED)}
+        windows = np.pad(rows, ((0, 0), (0, self._surplus)), constant_values=IGNORED)
+        if self._unlearned is None:
+            return {"windows": windows}
+        left_out = np.pad(self._unlearned[list(numbers)], ((0, 0), (0, self._surplus)))
+        return {"windows": windows, "targets": np.where(left_out, IGNORED, windows)}
 
 
 def too_short(tokens: int, length: int) -> DataError:

@@ -53,6 +53,13 @@ def check_job(job: Job) -> Job:
             raise UsageError(
                 f"{value} {unit} cannot be planned for.", where=flag, remedy="Use 1 to a billion."
             )
+    places = job.architecture.positions
+    if places and job.sequence_length > places:
+        raise UsageError(
+            f"the model has positions for {places:,} tokens, and a sequence is to have {job.sequence_length:,}.",
+            where="--sequence-length",
+            remedy=f"Use {places} or less.",
+        )
     if job.machine.per_node < 1:
         raise UsageError("a node has no device.", where="--per-node", remedy="Use 1 or more.")
     for value, words, flag in (

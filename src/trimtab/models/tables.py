@@ -1,0 +1,126 @@
+"""The tables that a model looks ids and places up in: what lies beyond one is refused before anything is computed.
+
+Reads `config.json` alone; no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trimtab.models.families import ENCODERS, FAMILIES
+from trimtab.models.info import CONFIG, read_config
+from trimtab.spec.errors import ModelError
+
+# What absent keys mean to stock's configs.
+_VOCABULARIES = {
+    "gpt2": 50257,
+    "llama": 32000,
+    "mistral": 32000,
+    "qwen2": 151936,
+    "qwen3": 151936,
+    "bert": 30522,
+    "distilbert": 30522,
+    "roberta": 50265,
+}
+_PLACES = {
+    "gpt2": 1024,
+    "llama": 2048,
+    "mistral": 131072,
+    "qwen2": 32768,
+    "qwen3": 32768,
+    "bert": 512,
+    "distilbert": 512,
+    "roberta": 512,
+}
+_LENGTHEN = "Lengthen it with model.resize_token_embeddings(len(tokenizer)), or take the tokenizer that belongs to it."
+
+
+class Tables(NamedTuple):
+    """`rows` of the embedding. `places` are learned positions, none of which is beyond the last; `context` is what a
+    model with rotary positions is meant for. None where the config does not say, or the model has none.
+    """
+
+    rows: int | None
+    places: int | None
+    context: int | None
+
+
+def tables_of(folder: Path) -> Tables:
+    """Raises `ModelError` for a folder without a config."""
+    config = read_config(folder)
+    kind = str(config.get("model_type"))
+    rows = _number(config, "vocab_size", _VOCABULARIES)
+    if kind in ENCODERS:
+        return Tables(rows, _encoder_places(config), None)
+    known = FAMILIES.get(kind)
+    if known is None:
+        return Tables(rows, None, None)
+    found = _number(config, known.keys.context, _PLACES)
+    return Tables(rows, found, None) if known.positions else Tables(rows, None, found)
+
+
+def _encoder_places(config: Mapping[str, Any]) -> int | None:
+    places = _number(config, "max_position_embeddings", _PLACES)
+    if places is None or config.get("model_type") != "roberta":
+        return places
+    # RoBERTa counts positions from the one after padding's id.
+    padding = config.get("pad_token_id", 1)
+    return places - (padding + 1 if isinstance(padding, int) else 0)
+
+
+def _number(config: Mapping[str, Any], key: str, absent: Mapping[str, int]) -> int | None:
+    value = config.get(key, absent.get(str(config.get("model_type"))))
+    return value if isinstance(value, int) else None
+
+
+def check_ids(folder: Path, ids: Mapping[str, int]) -> None:
+    """`ids` by the tokens' texts. Raises `ModelError` for one that the embedding has no row for."""
+    rows = tables_of(folder).rows
+    beyond = {text: number for text, number in ids.items() if rows is not None and number >= rows}
+    if beyond:
+        text, number = min(beyond.items(), key=lambda pair: pair[1])
+        others = f", and {len(beyond) - 1} more" if len(beyond) > 1 else ""
+        raise ModelError(
+            f"the tokenizer has the token {text!r} with id {number}{others}, and the model's embedding has {rows} "
+            "rows, for ids below that.",
+            where=str(folder),
+            remedy=_LENGTHEN,
+        )
+
+
+def check_highest(folder: Path, highest: int) -> None:
+    """The same of the largest id that a text came to, such as that of a marker which was only added."""
+    if highest >= (rows := tables_of(folder).rows or highest + 1):
+        raise ModelError(
+            f"the text comes to the tokenizer's id {highest}, and the model's embedding has {rows} rows.",
+            where=str(folder),
+            remedy=_LENGTHEN,
+        )
+
+
+def check_length(folder: Path, length: int, *, where: str) -> str | None:
+    """Whether sequences of `length` tokens are within the model's positions: raises `ModelError` beyond learned ones,
+    and gives a warning beyond the context of a model with rotary ones. `where` is what sets the length.
+    """
+    _, places, context = tables_of(folder)
+    if places is not None and length > places:
+        raise ModelError(
+            f"the model has positions for {places} tokens, and {where} is {length}.",
+            where=str(folder / CONFIG),
+            remedy=f"Use {where}: {places} or less."
+            if not where.startswith("-")
+            else f"Use {where} {places}.",
+        )
+    if context is not None and length > context:
+        return beyond_context(length, context, where)
+    return None
+
+
+def beyond_context(length: int, context: int, where: str) -> str:
+    """The warning."""
+    return (
+        f"{where} is {length}, and the model's context is {context} tokens: what lies beyond is computed, and is not "
+        "what it is served for."
+    )
