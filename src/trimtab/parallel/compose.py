@@ -16,6 +16,7 @@ from torch import nn
 
 from trimtab.models.families import FAMILIES
 from trimtab.models.stretch import Stretch
+from trimtab.models.tying import is_tied
 from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.mesh import Grid, build_grid
 from trimtab.parallel.ranks import Ranks
@@ -183,7 +184,7 @@ def _is_decoder(model: nn.Module) -> bool:
 
 def _tied_name(model: nn.Module) -> str | None:
     """The weight that both ends of a pipeline hold."""
-    if _is_decoder(model) and model.config.tie_word_embeddings:  # pyrefly: ignore[missing-attribute]
+    if _is_decoder(model) and is_tied(model):
         return FAMILIES[model.config.model_type].embedding  # pyrefly: ignore[missing-attribute]
     return None
 
