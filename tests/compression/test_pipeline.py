@@ -82,7 +82,9 @@ def test_tied_by_the_config_and_untied_in_the_file_stays_two_weights(name, save_
     held = load_file(source / "model.safetensors")
     head = held[FAMILIES[name].embedding].flip(0).contiguous()
     save_file(held | {"lm_head.weight": head}, source / "model.safetensors", {"format": "pt"})
-    report = prune(source, msgspec.structs.replace(SHAPE, kv_heads=inspect(source).kv_heads), windows, tmp_path / "small")
+    report = prune(
+        source, msgspec.structs.replace(SHAPE, kv_heads=inspect(source).kv_heads), windows, tmp_path / "small"
+    )
     stock = AutoModelForCausalLM.from_pretrained(tmp_path / "small")
     assert torch.equal(stock.lm_head.weight, head)
     assert torch.equal(stock.get_input_embeddings().weight, held[FAMILIES[name].embedding])

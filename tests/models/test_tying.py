@@ -21,7 +21,9 @@ def edit(folder, config=None, weights=lambda held: held):
     """Change a saved folder's config and tensors."""
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | (config or {})))
-    save_file(weights(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        weights(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"}
+    )
     return folder
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimtab.spec import checkpoints
 from trimtab.spec.errors import IntegrityError, TrimtabError, UsageError
 from trimtab.training import checkpoint
 from trimtab.training.checkpoint import surplus
@@ -136,14 +137,14 @@ def test_the_best_is_kept_beside_the_last(make_job, here, tmp_path):
     measured = {point.tokens // 64: point.validation_loss for point in result.curve[:-1]}
     best = min(measured, key=measured.get)
     assert best < 11
-    assert checkpoint.steps(folder) == [best, 11]
+    assert checkpoints.steps(folder) == [best, 11]
     assert checkpoint.progress_of(folder / f"step-{best}").validation_loss == measured[best]
 
 
 def test_changing_weights_at_once_does_not_change_what_is_saved(make_job, here, weights, tmp_path):
     """Saving goes on while the next steps move the weights; what it holds must be the state it was asked for."""
     here(make_job(output=str(tmp_path / "whole"), checkpoints=str(tmp_path / "c"), checkpoint_seconds=0.0))
-    for step in checkpoint.steps(tmp_path / "c"):
+    for step in checkpoints.steps(tmp_path / "c"):
         again = make_job(
             output=str(tmp_path / f"from-{step}"), checkpoints=str(tmp_path / f"c{step}"), resume=True
         )
@@ -197,7 +198,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_training_goes_on(make_jo
     assert result.steps == 12
     said = [event["message"] for event in events if event["kind"] == "warning"]
     assert any("step 5 was not saved" in text and "last good one is step-4" in text for text in said)
-    assert checkpoint.steps(folder) == [10, 11]
+    assert checkpoints.steps(folder) == [10, 11]
     assert not list(folder.glob(".*"))
 
 
@@ -207,7 +208,7 @@ def test_a_full_disk_at_the_end_names_the_last_good_one(make_job, here, tmp_path
     job = make_job(checkpoints=str(folder), checkpoint_seconds=0.0)
     with pytest.raises(TrimtabError, match=r"step 6 was not saved .* the last good one is step-5"):
         here(job, wants_stop=Limit(folder, 6, 6, stop_at=6))
-    assert checkpoint.steps(folder) == [4, 5]
+    assert checkpoints.steps(folder) == [4, 5]
     checkpoint.check(folder / "step-5")
 
 

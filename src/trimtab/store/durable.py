@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,15 @@ from pathlib import Path, PurePosixPath
 
 from trimtab.spec.errors import TrimtabError
 
-_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS})
+_REFUSALS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        *(errno.EACCES, errno.EPERM, errno.EROFS),
+        *(errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.ENAMETOOLONG),
+    }
+)
+# How libraries in Rust tell of one, in errors of their own (safetensors).
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def sync(path: Path) -> None:
@@ -62,16 +71,33 @@ def move(source: Path, target: Path) -> None:
         sync(source.parent)
 
 
+def refusal(error: BaseException) -> OSError | None:
+    """The operating system's refusal (full disk, no right) that an error is or tells of; None for any other."""
+    if isinstance(error, TrimtabError):
+        return None
+    if isinstance(error, OSError):
+        return error if error.errno in _REFUSALS else None
+    found = _OS_ERROR.search(str(error))
+    number = int(found[1]) if found else 0
+    return OSError(number, os.strerror(number)) if number in _REFUSALS else None
+
+
+def refused(error: OSError, place: Path, *, remedy: str) -> TrimtabError:
+    """A refusal as a sentence. `remedy` says what is left and how it goes on, once there is room or right."""
+    return TrimtabError(
+        f"a file cannot be read or written: {error.strerror or error}.",
+        where=str(error.filename or place),
+        remedy=f"Free space or get the right to use {place}; {remedy}",
+    )
+
+
 @contextmanager
-def writing_to(place: Path) -> Iterator[None]:
-    """Turns the operating system's refusal (full disk, no right) into a sentence; other errors pass."""
+def writing_to(place: Path, *, remedy: str = "then do it again. Nothing was changed.") -> Iterator[None]:
+    """Turns the operating system's refusal into a sentence; other errors pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _REFUSALS:
+    except Exception as error:  # whatever its class, see `refusal`; what is none goes on as it is
+        found = refusal(error)
+        if found is None:
             raise
-        raise TrimtabError(
-            f"a file cannot be read or written: {error.strerror}.",
-            where=str(error.filename or place),
-            remedy=f"Nothing was changed. Free space or get the right to use {place}; then do it again.",
-        ) from error
+        raise refused(found, place, remedy=remedy) from error
