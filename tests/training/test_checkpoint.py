@@ -33,7 +33,7 @@ def test_the_last_stay_and_the_best_if_asked(kept, keep, best):
 
 @pytest.fixture
 def saved(make_job, here, tmp_path):
-    """A job with checkpoints of steps 10 and 11 of 12."""
+    """A job with checkpoints of steps 11 and 12 of 12."""
     job = make_job(checkpoints=str(tmp_path / "c"), checkpoint_seconds=0.0)
     here(job)
     return msgspec.structs.replace(job, resume=True)
@@ -70,22 +70,22 @@ TEARS = [tear_metadata, tear_record, tear_shard, cut_shard, flip_a_bit]
 @pytest.mark.parametrize("tear", TEARS)
 def test_a_torn_checkpoint_is_refused_by_name(saved, here, tear, tmp_path):
     """The one before is taken, and the torn one named; with none left the run is refused."""
-    whole = tmp_path / "c" / "step-11"
+    whole = tmp_path / "c" / "step-12"
     checkpoint.check(whole)
     tear(whole)
-    with pytest.raises(IntegrityError, match="checkpoint step-11 is torn"):
+    with pytest.raises(IntegrityError, match="checkpoint step-12 is torn"):
         checkpoint.check(whole)
-    (tmp_path / "c" / ".step-12.part").mkdir()
+    (tmp_path / "c" / ".step-13.part").mkdir()
     events = []
     kept = tmp_path / "kept"
     shutil.copytree(whole, kept)
     assert here(saved, on_event=events.append).steps == 12
-    assert "step-11 is torn" in next(e["message"] for e in events if e["kind"] == "warning")
-    assert not (tmp_path / "c" / ".step-12.part").exists()
+    assert "step-12 is torn" in next(e["message"] for e in events if e["kind"] == "warning")
+    assert not (tmp_path / "c" / ".step-13.part").exists()
     for path in (tmp_path / "c").glob("step-*"):
         shutil.rmtree(path)
     shutil.copytree(kept, whole)
-    with pytest.raises(IntegrityError, match="step-11 is torn"):
+    with pytest.raises(IntegrityError, match="step-12 is torn"):
         here(saved)
 
 
@@ -94,7 +94,7 @@ def test_another_model_tokenizer_data_or_setting_is_named(saved, here, tiny, tmp
     shutil.copytree(tiny.model, model)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
-    with pytest.raises(UsageError, match="step-11 belongs to another job: another model \\("):
+    with pytest.raises(UsageError, match="step-12 belongs to another job: another model \\("):
         here(msgspec.structs.replace(saved, model=str(model)))
     (model / "config.json").write_bytes((tiny.model / "config.json").read_bytes())
     tokenizer = model / "tokenizer_config.json"
@@ -134,10 +134,10 @@ def test_the_best_is_kept_beside_the_last(make_job, here, tmp_path):
         optimizer="adamw", learning_rate=0.3, decay=0.01, warmup=0.6,
     )  # fmt: skip
     result = here(job)
-    measured = {point.tokens // 64: point.validation_loss for point in result.curve[:-1]}
+    measured = {point.tokens // 64: point.validation_loss for point in result.curve}
     best = min(measured, key=measured.get)
     assert best < 11
-    assert checkpoints.steps(folder) == [best, 11]
+    assert checkpoints.steps(folder) == [best, 12]
     assert checkpoint.progress_of(folder / f"step-{best}").validation_loss == measured[best]
 
 
@@ -198,7 +198,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_training_goes_on(make_jo
     assert result.steps == 12
     said = [event["message"] for event in events if event["kind"] == "warning"]
     assert any("step 5 was not saved" in text and "last good one is step-4" in text for text in said)
-    assert checkpoints.steps(folder) == [10, 11]
+    assert checkpoints.steps(folder) == [11, 12]
     assert not list(folder.glob(".*"))
 
 

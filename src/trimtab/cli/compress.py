@@ -31,9 +31,11 @@ def compress(
     from trimtab.compression.shapes import Shape, check, whole
     from trimtab.evaluation.windows import windows_of
     from trimtab.models.info import inspect
+    from trimtab.store.durable import check_writable
 
     if output.exists():
         raise UsageError("the output exists already.", where=str(output), remedy="Name a new folder.")
+    check_writable(output.parent)
     info = inspect(folder)
     if layers is not None and layers > info.layers:
         raise UsageError(f"the model has {info.layers} layers, not {layers}.", where="--layers")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -151,7 +150,7 @@ def _run(
     # A folder that was named may lie on storage that other machines see, where a scheduler moves the run.
     with Workspace(wanted, output, home(), anywhere=output is not None) as workspace:
         if fresh and not _started_again():
-            _start_over(workspace)
+            workspace.start_over()
         traces = workspace.folder / "profile"
         if profile:
             watching = msgspec.structs.replace(options.watching, profile=str(traces))
@@ -279,11 +278,3 @@ def _train(
 
             return folder, workspace.step("trained", Training, train_on)
     raise TypeError("a baseline made from an architecture was trained")
-
-
-def _start_over(workspace: Workspace) -> None:
-    """Forget what was trained and all that was made of it; prepared data stays."""
-    for name in ("results", "checkpoints", "models"):
-        shutil.rmtree(workspace.folder / name, ignore_errors=True)
-    (workspace.folder / "verdict.json").unlink(missing_ok=True)
-    (workspace.folder / "results").mkdir()

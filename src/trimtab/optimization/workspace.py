@@ -16,13 +16,14 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from trimtab.spec import checkpoints
 from trimtab.spec.errors import IntegrityError, RefusedError
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.ids import digest
 from trimtab.spec.recipe import Recipe
 from trimtab.spec.verdict import Verdict
 from trimtab.spec.version import __version__
-from trimtab.store.durable import replace_bytes
+from trimtab.store.durable import check_writable, refusal, refused, replace_bytes, writing_to
 
 Result = TypeVar("Result")
 
@@ -57,7 +58,12 @@ class Workspace:
         Raises `RefusedError` while another process works on the same run, or where `folder` holds another run.
         """
         self.folder = (folder or run_folder(recipe, home)).resolve()
+        with writing_to(self.folder, remedy="or give an --output elsewhere."):
+            self._open(recipe, anywhere=anywhere)
+
+    def _open(self, recipe: Recipe, *, anywhere: bool) -> None:
         (self.folder / "results").mkdir(parents=True, exist_ok=True)
+        check_writable(self.folder)
         self._lock = (self.folder / "lock").open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,7 +108,11 @@ class Workspace:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """A full disk, or a right that is missing, is told in a sentence: what is done by then stays done."""
         self._lock.close()
+        if error is not None and (no_room := refusal(error)) is not None:
+            again = "then do it again: it goes on from there."
+            raise refused(no_room, self.folder, remedy=again) from error
 
     @property
     def seconds(self) -> float:
@@ -118,8 +128,25 @@ class Workspace:
     def conclude(self, verdict: Verdict) -> None:
         """Write the verdict, which ends the run, and free what only a resumption would need."""
         verdict.save(self.folder / "verdict.json")
-        for name in ("checkpoints", "publish"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+        self._forget_checkpoints()
+        shutil.rmtree(self.folder / "publish", ignore_errors=True)
+
+    def start_over(self) -> None:
+        """Forget what was trained and all that was made of it; prepared data stays, and so does what is not ours."""
+        for path in (self.folder / "results").iterdir():
+            if path.suffix in (".json", ".part"):
+                path.unlink()
+        for name in {"trained", "baseline", *self._forget_checkpoints()}:
+            shutil.rmtree(self.folder / "models" / name, ignore_errors=True)
+        (self.folder / "verdict.json").unlink(missing_ok=True)
+
+    def _forget_checkpoints(self) -> list[str]:
+        """Returns the names of the models that they were of."""
+        root = self.folder / "checkpoints"
+        names = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+        for name in names:
+            checkpoints.remove_all(root / name)
+        return names
 
     def step(self, name: str, kind: type[Result], make: Callable[[], Result]) -> Result:
         """The result of a step: read if it was done before, made and kept otherwise."""

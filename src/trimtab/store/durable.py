@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -87,8 +88,15 @@ def refused(error: OSError, place: Path, *, remedy: str) -> TrimtabError:
     return TrimtabError(
         f"a file cannot be read or written: {error.strerror or error}.",
         where=str(error.filename or place),
-        remedy=f"Free space or get the right to use {place}; {remedy}",
+        remedy=f"Free space or get the right to use {error.filename or place}; {remedy}",
     )
+
+
+def check_writable(folder: Path) -> None:
+    """Raises `TrimtabError` if nothing could be written to a folder, which need not be there yet."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    with writing_to(folder), tempfile.TemporaryFile(dir=there):
+        pass
 
 
 @contextmanager

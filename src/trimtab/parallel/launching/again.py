@@ -13,10 +13,10 @@ LOOK_CLOSER = "It may well end so again; TRIMTAB_DEBUG=1 shows all that the proc
 
 
 def start_again(job: Mapping[str, Any]) -> str:
-    """For a group that was killed, hung or lost its machine at `job`, which may say where it keeps checkpoints."""
-    if "checkpoints" not in job:
+    """For ranks that are gone for no fault of theirs; `job` may say where it keeps checkpoints."""
+    if not job.get("checkpoints"):
         return "Start again."
-    found = steps(Path(job["checkpoints"])) if job["checkpoints"] else []
+    found = steps(Path(job["checkpoints"]))
     if not found:
         return "Start again: there is no checkpoint yet, so training begins anew."
     return f"Start again: training goes on from step {found[-1]}."

@@ -38,7 +38,7 @@ from trimtab.parallel.launching.pulse import Pulse
 from trimtab.parallel.tasks import TASKS, TaskName
 from trimtab.spec import lifeline
 from trimtab.spec.errors import TrimtabError
-from trimtab.store.durable import writing_to
+from trimtab.store.durable import refusal, refused
 
 if TYPE_CHECKING:
     from trimtab.parallel.ranks import Ranks
@@ -90,18 +90,21 @@ def attempt(
 ) -> Done | Failed | Crashed:
     """The task's answer. The loss of a neighbour ends the process."""
     try:
-        with writing_to(_place(job), remedy=f"then: {start_again(job)}"):
-            return Done(result=task.run(job, ranks, report, wants_stop))
+        return Done(result=task.run(job, ranks, report, wants_stop))
     except TrimtabError as error:
-        return Failed(
-            error=type(error).__name__, message=error.message, where=error.where, remedy=error.remedy
-        )
+        return failed(error)
     except Exception as error:  # noqa: BLE001 (whatever it is, the parent must hear it, and from this rank)
         if isinstance(error, RuntimeError) and lost_neighbour(error):
             print(f"lost a neighbour: {error}", file=sys.__stderr__, flush=True)
             # Threads of torch may wait for the lost one for minutes.
             os._exit(EXIT_NEIGHBOUR_LOST)
+        if (no_room := refusal(error)) is not None:
+            return failed(refused(no_room, _place(job), remedy=f"then: {start_again(job)}"))
         return crashed(error, ranks)
+
+
+def failed(error: TrimtabError) -> Failed:
+    return Failed(error=type(error).__name__, message=error.message, where=error.where, remedy=error.remedy)
 
 
 def crashed(error: Exception, ranks: Ranks) -> Crashed:
