@@ -131,7 +131,7 @@ def test_the_best_is_kept_beside_the_last(make_job, here, tmp_path):
     folder = tmp_path / "c"
     job = make_job(
         checkpoints=str(folder), keep=1, keep_best=True, validation_points=12, checkpoint_seconds=0.0,
-        optimizer="adamw", learning_rate=0.3, decay=0.01, warmup=0.6,
+        optimizer="adamw", learning_rate=0.3, decay=0.01, warmup=1.0,
     )  # fmt: skip
     result = here(job)
     measured = {point.tokens // 64: point.validation_loss for point in result.curve}
@@ -221,3 +221,60 @@ def test_precision_is_chosen_once_a_run(make_job, here, tmp_path, monkeypatch):
     assert here(msgspec.structs.replace(job, resume=True)).precision == "float32"
     again = msgspec.structs.replace(job, checkpoints=str(tmp_path / "d"))
     assert here(again).precision == "bf16"
+
+
+FOREIGN = (
+    "step-10-backup",
+    "step-12 (copy)",
+    "step-",
+    "step-x",
+    "step-012",
+    ".DS_Store",
+    "step-11~",
+    "notes",
+)
+
+
+@pytest.mark.parametrize("folders", [True, False])
+def test_foreign_names_among_checkpoints_end_no_run_and_stay(saved, here, tmp_path, folders):
+    folder = tmp_path / "c"
+    for name in (*FOREIGN, ".step-backup.part"):
+        if folders:
+            (folder / name).mkdir()
+            (folder / name / "kept").write_text("mine")
+        else:
+            (folder / name).write_text("mine")
+    # Files of our own form of name are nobody's checkpoint either.
+    (folder / "step-99").write_text("mine")
+    events = []
+    assert here(msgspec.structs.replace(saved, keep=1), on_event=events.append).steps == 12
+    assert events == []
+    assert checkpoints.steps(folder) == [11, 12]
+    left = {path.name for path in folder.iterdir()}
+    assert left == {*FOREIGN, ".step-backup.part", "step-99", "step-11", "step-12"}
+    checkpoints.remove_all(folder)
+    assert {path.name for path in folder.iterdir()} == left - {"step-11", "step-12"}
+
+
+def test_a_copy_under_another_steps_name_is_passed_over_and_stays(saved, here, tmp_path):
+    folder = tmp_path / "c"
+    shutil.copytree(folder / "step-11", folder / "step-99")
+    shutil.rmtree(folder / "step-12")
+    events = []
+    assert here(saved, on_event=events.append).steps == 12
+    assert "step-99 is torn: it is a copy of step 11" in events[0]["message"]
+    # It counts as none of the last that are kept.
+    assert checkpoints.steps(folder) == [11, 12, 99]
+
+
+def test_another_length_is_accepted_if_told_to(saved, here, tmp_path):
+    longer = msgspec.structs.replace(saved, tokens=64 * 20)
+    with pytest.raises(UsageError, match="another settings"):
+        here(longer)
+    events = []
+    result = here(msgspec.structs.replace(longer, accept_changes=True), on_event=events.append)
+    assert result.steps == 20
+    assert "was made with another settings; going on, as told" in events[0]["message"]
+    assert min(event["step"] for event in events if event["kind"] == "progress") > 12
+    shorter = msgspec.structs.replace(saved, tokens=64 * 5, accept_changes=True)
+    assert here(shorter).steps == 20

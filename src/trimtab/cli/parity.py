@@ -39,7 +39,7 @@ def parity(
 ) -> None:
     """Train a few steps under each layout and show that losses and weights are those of one process.
 
-    In float64 they must agree to 1e-12, weights beyond what rounding of a gradient by 1e-14 moves them through Adam.
+    In float64 they must agree to 1e-12, weights beyond what rounding of a gradient by 1e-15 moves them through Adam.
     Names the first step, layer and parameter that differ. Exit code 1 if any differs.
     """
     from trimtab.spec.layout import parse_layout

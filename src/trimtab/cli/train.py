@@ -67,7 +67,10 @@ def train(
     ] = False,
     accept_changes: Annotated[
         bool,
-        typer.Option("--accept-changes", help="Go on from a checkpoint of another model, tokenizer or data."),
+        typer.Option(
+            "--accept-changes",
+            help="Go on from a checkpoint of another model, tokenizer, data or recipe, such as another length.",
+        ),
     ] = False,
     log: Annotated[Path | None, typer.Option(help="Append figures of every step as JSON lines.")] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Write them to this TensorBoard folder.")] = None,
@@ -148,7 +151,8 @@ def _run(
     # Schedulers end a job with SIGTERM; it means what Ctrl-C means.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A folder that was named may lie on storage that other machines see, where a scheduler moves the run.
-    with Workspace(wanted, output, home(), anywhere=output is not None) as workspace:
+    accept = options.accept_changes
+    with Workspace(wanted, output, home(), anywhere=output is not None, accept_changes=accept) as workspace:
         if fresh and not _started_again():
             workspace.start_over()
         traces = workspace.folder / "profile"

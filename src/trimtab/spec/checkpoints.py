@@ -32,11 +32,12 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def remove_all(folder: Path) -> None:
-    """Every checkpoint, and the folder if nothing else is in it."""
+    """Every checkpoint, and the folder if nothing else was in it."""
     remove_unfinished(folder)
-    for step in steps(folder):
+    found = steps(folder)
+    for step in found:
         shutil.rmtree(folder_of(folder, step), ignore_errors=True)
-    if folder.is_dir() and not any(folder.iterdir()):
+    if found and not any(folder.iterdir()):
         folder.rmdir()
 
 

@@ -49,11 +49,14 @@ def replace_bytes(path: Path, data: bytes) -> None:
     """Write a small file so that a reader sees the old bytes or the new ones (mode 0600)."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    move(temporary, path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        move(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def copy_files(files: Mapping[PurePosixPath, Path], destination: Path) -> None:

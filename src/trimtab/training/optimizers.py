@@ -69,8 +69,8 @@ class Optimizers:
     def reach(self, rounding: float) -> dict[str, torch.Tensor]:
         """How far the last step may have moved each element that AdamW moves for a gradient wrong by `rounding` alone.
 
-        Adam divides by the root of the second moment: where the true gradient is nothing, as that of a key's bias, a
-        step goes wherever rounding points.
+        Adam divides by the root of the second moment: where the true gradient is next to nothing, as those of keys'
+        biases, a step goes where rounding points.
         """
         found = {}
         for group in self._adamw.param_groups:

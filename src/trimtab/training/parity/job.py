@@ -16,7 +16,7 @@ TOLERANCES = {"float64": 1e-12, "float32": 1e-4}
 
 
 # What rounding may change of a gradient, as a part of the tolerance. Weights are judged beyond what that can do.
-_ROUNDING = 0.01
+_ROUNDING = 0.001
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +62,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One layout (or `A -> B`) against one process. Differences are absolute, of losses in nats.
 
-    Adam divides by a gradient's size, so where that is nothing, weights differ by more than the gradients did:
+    Adam divides by a gradient's size, so where that is next to nothing, weights differ by more than the gradients did:
     `unexplained_parameter_difference` is what is left of a difference beyond what rounding of gradients explains, and
     what is judged.
 
