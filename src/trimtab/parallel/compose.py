@@ -21,7 +21,7 @@ from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.mesh import Grid, build_grid
 from trimtab.parallel.ranks import Ranks
 from trimtab.parallel.strategies.batch_norm import share_statistics
-from trimtab.parallel.strategies.blocks import blocks_of
+from trimtab.parallel.strategies.compiling import compile_blocks
 from trimtab.parallel.strategies.context import share_sequences
 from trimtab.parallel.strategies.parts import make_parts
 from trimtab.parallel.strategies.pipeline import Pipeline
@@ -102,8 +102,7 @@ def lay_out(
         share_statistics(stage, grid)
         recompute_activations(stage, layout.recompute)
         if compiled:
-            for block in blocks_of(stage):
-                block.compile()
+            compile_blocks(stage)
         if autocast is not None:
             stage.forward = partial(_autocast, stage, stage.forward, grid.ranks.device.type, autocast)
         if layout.shard > 1:
