@@ -8,6 +8,9 @@ from families_under_test import FAMILY_NAMES, build, logits_of
 
 from trimtab.compression.pipeline import PruneReport, prune, removal_order
 from trimtab.compression.shapes import Shape
+from trimtab.compression.variants import blank
+from trimtab.models.families import FAMILIES
+from trimtab.models.info import inspect
 from trimtab.spec.errors import DataError, UsageError
 
 SHAPE = Shape(layers=(0, 1, 3), ffn=32, kv_heads=1)
@@ -68,6 +71,27 @@ def test_pruning_to_the_whole_shape_gives_the_same_model(save_model, windows, tm
     assert report.perplexity == report.source_perplexity
     ours, theirs = (AutoModelForCausalLM.from_pretrained(f) for f in (source, tmp_path / "same"))
     assert torch.equal(logits_of(ours, windows[:3]), logits_of(theirs, windows[:3]))
+
+
+@pytest.mark.parametrize("name", FAMILY_NAMES)
+def test_tied_by_the_config_and_untied_in_the_file_stays_two_weights(name, save_model, windows, tmp_path):
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    source = save_model(build(name, tie_word_embeddings=True))
+    held = load_file(source / "model.safetensors")
+    head = held[FAMILIES[name].embedding].flip(0).contiguous()
+    save_file(held | {"lm_head.weight": head}, source / "model.safetensors", {"format": "pt"})
+    report = prune(
+        source, msgspec.structs.replace(SHAPE, kv_heads=inspect(source).kv_heads), windows, tmp_path / "small"
+    )
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "small")
+    assert torch.equal(stock.lm_head.weight, head)
+    assert torch.equal(stock.get_input_embeddings().weight, held[FAMILIES[name].embedding])
+    assert stock.config.tie_word_embeddings is False
+    assert report.parameters == sum(weight.numel() for weight in stock.parameters())
+    # A model of that shape with random weights, by which speed is measured, has two as well.
+    assert inspect(blank(source, report.shape, tmp_path / "blank")).parameters == report.parameters
 
 
 def test_the_precision_of_the_source_is_kept(save_model, windows, tmp_path):

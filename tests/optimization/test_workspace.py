@@ -1,4 +1,6 @@
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -7,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trimtab.optimization.workspace import Workspace, run_folder
-from trimtab.spec.errors import IntegrityError, RefusedError
+from trimtab.optimization.workspace import OPTIMIZER, Workspace, run_folder
+from trimtab.spec.errors import IntegrityError, RefusedError, TrimtabError
 from trimtab.spec.hardware import this_machine
 from trimtab.spec.recipe import Recipe
 
@@ -162,3 +164,97 @@ def test_opening_again_writes_nothing(tmp_path: Path) -> None:
     with Workspace(recipe, None, tmp_path):
         pass
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_a_full_disk_is_a_sentence_and_what_is_done_stays_done(tmp_path: Path, number: int) -> None:
+    """Of whatever step, verdict and report among them."""
+    recipe = Recipe.parse(RECIPE)
+
+    def full() -> int:
+        raise OSError(number, os.strerror(number), str(tmp_path / "report.html"))
+
+    def run() -> None:
+        with Workspace(recipe, None, tmp_path) as workspace:
+            workspace.step("first", int, lambda: 7)
+            workspace.step("second", int, full)
+
+    with pytest.raises(TrimtabError, match=re.escape(os.strerror(number))) as caught:
+        run()
+    assert caught.value.where == str(tmp_path / "report.html")
+    assert "it goes on from there" in str(caught.value.remedy)
+    with Workspace(recipe, None, tmp_path) as workspace:
+        assert workspace.step("first", int, full) == 7
+        assert workspace.step("second", int, lambda: 8) == 8
+
+
+def test_other_faults_pass_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), Workspace(Recipe.parse(RECIPE), None, tmp_path):
+        raise KeyError
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrimtabError, match="Not a directory") as caught:
+        Workspace(Recipe.parse(RECIPE), tmp_path / "file" / "run", tmp_path)
+    assert "--output" in str(caught.value.remedy)
+
+
+def test_a_full_disk_while_a_run_is_opened_does_not_make_it_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names that tell whose a folder is are whole or not there."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trimtab.store.durable.os.fsync", full)
+        with pytest.raises(TrimtabError, match="No space left"):
+            Workspace(Recipe.parse(RECIPE), tmp_path / "run", tmp_path)
+    with Workspace(Recipe.parse(RECIPE), tmp_path / "run", tmp_path):
+        pass
+
+
+LONGER = RECIPE + "objective: memory\n"
+
+
+def test_another_recipe_takes_a_run_over_only_if_changes_are_accepted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with Workspace(Recipe.parse(RECIPE), run, tmp_path) as workspace:
+        workspace.step("trained", int, lambda: 1)
+        workspace.step(OPTIMIZER, str, lambda: "muon")
+        (workspace.folder / "checkpoints" / "trained" / "step-3").mkdir(parents=True)
+    with pytest.raises(RefusedError, match="another recipe") as caught:
+        Workspace(Recipe.parse(LONGER), run, tmp_path)
+    assert "--accept-changes" in str(caught.value.remedy)
+    with Workspace(Recipe.parse(LONGER), run, tmp_path, accept_changes=True) as workspace:
+        assert workspace.step("trained", int, lambda: 2) == 2
+        # Its state is in the checkpoints.
+        assert workspace.step(OPTIMIZER, str, lambda: "adamw") == "muon"
+        assert (run / "checkpoints" / "trained" / "step-3").is_dir()
+    with Workspace(Recipe.parse(LONGER), run, tmp_path) as workspace:
+        assert workspace.step("trained", int, lambda: 3) == 2
+
+
+def test_starting_over_leaves_what_is_not_ours(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ours = ("checkpoints/trained/step-3", "checkpoints/trained/.step-4.part", "models/trained")
+    foreign = (
+        "checkpoints/trained/step-3-backup",
+        "checkpoints/mine",
+        "models/trained-before",
+        "models/.git",
+    )
+    with Workspace(Recipe.parse(RECIPE), run, tmp_path) as workspace:
+        workspace.step("trained", int, lambda: 1)
+        for name in (*ours, *foreign):
+            (run / name).mkdir(parents=True)
+        for name in ("results/.DS_Store", "results/notes.md~", ".DS_Store"):
+            (run / name).touch()
+        workspace.start_over()
+        assert workspace.step("trained", int, lambda: 2) == 2
+        assert [name for name in ours if (run / name).exists()] == []
+        assert [name for name in foreign if not (run / name).exists()] == []
+        assert (run / "results" / ".DS_Store").exists()
+        assert (run / "results" / "notes.md~").exists()

@@ -136,3 +136,13 @@ def test_clear_leaves_what_is_being_made(cache):
     path = cache.put(KEY, clear_meanwhile)
     assert cache.get(KEY) == path
     assert cache.get(OTHER) is None
+
+
+def test_foreign_files_and_folders_beside_builds_stay(tmp_path):
+    cache = BuildCache(tmp_path)
+    path = cache.put(KEY, lambda folder: (folder / "model.xml").write_text("xml"))
+    (tmp_path / "builds" / "backup").mkdir()
+    (tmp_path / "builds" / ".DS_Store").write_text("mine")
+    assert cache.get(KEY) == path
+    assert cache.clear() == 1
+    assert {entry.name for entry in (tmp_path / "builds").iterdir()} >= {"backup", ".DS_Store"}

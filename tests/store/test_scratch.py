@@ -74,3 +74,11 @@ def test_a_waiter_does_not_keep_a_lock_file_that_was_swept(tmp_path):
         path.unlink()
     thread.join(5)
     assert got.is_set()
+
+
+def test_a_sweep_leaves_what_is_not_ours(tmp_path):
+    for name in ("Cargo.lock", "mine.lock", "0123456789abcdef.lock"):
+        (tmp_path / name).touch()
+    (tmp_path / "mine").mkdir()
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"Cargo.lock", "mine.lock", "mine"}

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimtab.spec import checkpoints
 from trimtab.spec.errors import IntegrityError, TrimtabError, UsageError
 from trimtab.training import checkpoint
 from trimtab.training.checkpoint import surplus
@@ -32,7 +33,7 @@ def test_the_last_stay_and_the_best_if_asked(kept, keep, best):
 
 @pytest.fixture
 def saved(make_job, here, tmp_path):
-    """A job with checkpoints of steps 10 and 11 of 12."""
+    """A job with checkpoints of steps 11 and 12 of 12."""
     job = make_job(checkpoints=str(tmp_path / "c"), checkpoint_seconds=0.0)
     here(job)
     return msgspec.structs.replace(job, resume=True)
@@ -69,22 +70,22 @@ TEARS = [tear_metadata, tear_record, tear_shard, cut_shard, flip_a_bit]
 @pytest.mark.parametrize("tear", TEARS)
 def test_a_torn_checkpoint_is_refused_by_name(saved, here, tear, tmp_path):
     """The one before is taken, and the torn one named; with none left the run is refused."""
-    whole = tmp_path / "c" / "step-11"
+    whole = tmp_path / "c" / "step-12"
     checkpoint.check(whole)
     tear(whole)
-    with pytest.raises(IntegrityError, match="checkpoint step-11 is torn"):
+    with pytest.raises(IntegrityError, match="checkpoint step-12 is torn"):
         checkpoint.check(whole)
-    (tmp_path / "c" / ".step-12.part").mkdir()
+    (tmp_path / "c" / ".step-13.part").mkdir()
     events = []
     kept = tmp_path / "kept"
     shutil.copytree(whole, kept)
     assert here(saved, on_event=events.append).steps == 12
-    assert "step-11 is torn" in next(e["message"] for e in events if e["kind"] == "warning")
-    assert not (tmp_path / "c" / ".step-12.part").exists()
+    assert "step-12 is torn" in next(e["message"] for e in events if e["kind"] == "warning")
+    assert not (tmp_path / "c" / ".step-13.part").exists()
     for path in (tmp_path / "c").glob("step-*"):
         shutil.rmtree(path)
     shutil.copytree(kept, whole)
-    with pytest.raises(IntegrityError, match="step-11 is torn"):
+    with pytest.raises(IntegrityError, match="step-12 is torn"):
         here(saved)
 
 
@@ -93,7 +94,7 @@ def test_another_model_tokenizer_data_or_setting_is_named(saved, here, tiny, tmp
     shutil.copytree(tiny.model, model)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
-    with pytest.raises(UsageError, match="step-11 belongs to another job: another model \\("):
+    with pytest.raises(UsageError, match="step-12 belongs to another job: another model \\("):
         here(msgspec.structs.replace(saved, model=str(model)))
     (model / "config.json").write_bytes((tiny.model / "config.json").read_bytes())
     tokenizer = model / "tokenizer_config.json"
@@ -130,20 +131,20 @@ def test_the_best_is_kept_beside_the_last(make_job, here, tmp_path):
     folder = tmp_path / "c"
     job = make_job(
         checkpoints=str(folder), keep=1, keep_best=True, validation_points=12, checkpoint_seconds=0.0,
-        optimizer="adamw", learning_rate=0.3, decay=0.01, warmup=0.6,
+        optimizer="adamw", learning_rate=0.3, decay=0.01, warmup=1.0,
     )  # fmt: skip
     result = here(job)
-    measured = {point.tokens // 64: point.validation_loss for point in result.curve[:-1]}
+    measured = {point.tokens // 64: point.validation_loss for point in result.curve}
     best = min(measured, key=measured.get)
     assert best < 11
-    assert checkpoint.steps(folder) == [best, 11]
+    assert checkpoints.steps(folder) == [best, 12]
     assert checkpoint.progress_of(folder / f"step-{best}").validation_loss == measured[best]
 
 
 def test_changing_weights_at_once_does_not_change_what_is_saved(make_job, here, weights, tmp_path):
     """Saving goes on while the next steps move the weights; what it holds must be the state it was asked for."""
     here(make_job(output=str(tmp_path / "whole"), checkpoints=str(tmp_path / "c"), checkpoint_seconds=0.0))
-    for step in checkpoint.steps(tmp_path / "c"):
+    for step in checkpoints.steps(tmp_path / "c"):
         again = make_job(
             output=str(tmp_path / f"from-{step}"), checkpoints=str(tmp_path / f"c{step}"), resume=True
         )
@@ -197,7 +198,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_training_goes_on(make_jo
     assert result.steps == 12
     said = [event["message"] for event in events if event["kind"] == "warning"]
     assert any("step 5 was not saved" in text and "last good one is step-4" in text for text in said)
-    assert checkpoint.steps(folder) == [10, 11]
+    assert checkpoints.steps(folder) == [11, 12]
     assert not list(folder.glob(".*"))
 
 
@@ -207,7 +208,7 @@ def test_a_full_disk_at_the_end_names_the_last_good_one(make_job, here, tmp_path
     job = make_job(checkpoints=str(folder), checkpoint_seconds=0.0)
     with pytest.raises(TrimtabError, match=r"step 6 was not saved .* the last good one is step-5"):
         here(job, wants_stop=Limit(folder, 6, 6, stop_at=6))
-    assert checkpoint.steps(folder) == [4, 5]
+    assert checkpoints.steps(folder) == [4, 5]
     checkpoint.check(folder / "step-5")
 
 
@@ -220,3 +221,60 @@ def test_precision_is_chosen_once_a_run(make_job, here, tmp_path, monkeypatch):
     assert here(msgspec.structs.replace(job, resume=True)).precision == "float32"
     again = msgspec.structs.replace(job, checkpoints=str(tmp_path / "d"))
     assert here(again).precision == "bf16"
+
+
+FOREIGN = (
+    "step-10-backup",
+    "step-12 (copy)",
+    "step-",
+    "step-x",
+    "step-012",
+    ".DS_Store",
+    "step-11~",
+    "notes",
+)
+
+
+@pytest.mark.parametrize("folders", [True, False])
+def test_foreign_names_among_checkpoints_end_no_run_and_stay(saved, here, tmp_path, folders):
+    folder = tmp_path / "c"
+    for name in (*FOREIGN, ".step-backup.part"):
+        if folders:
+            (folder / name).mkdir()
+            (folder / name / "kept").write_text("mine")
+        else:
+            (folder / name).write_text("mine")
+    # Files of our own form of name are nobody's checkpoint either.
+    (folder / "step-99").write_text("mine")
+    events = []
+    assert here(msgspec.structs.replace(saved, keep=1), on_event=events.append).steps == 12
+    assert events == []
+    assert checkpoints.steps(folder) == [11, 12]
+    left = {path.name for path in folder.iterdir()}
+    assert left == {*FOREIGN, ".step-backup.part", "step-99", "step-11", "step-12"}
+    checkpoints.remove_all(folder)
+    assert {path.name for path in folder.iterdir()} == left - {"step-11", "step-12"}
+
+
+def test_a_copy_under_another_steps_name_is_passed_over_and_stays(saved, here, tmp_path):
+    folder = tmp_path / "c"
+    shutil.copytree(folder / "step-11", folder / "step-99")
+    shutil.rmtree(folder / "step-12")
+    events = []
+    assert here(saved, on_event=events.append).steps == 12
+    assert "step-99 is torn: it is a copy of step 11" in events[0]["message"]
+    # It counts as none of the last that are kept.
+    assert checkpoints.steps(folder) == [11, 12, 99]
+
+
+def test_another_length_is_accepted_if_told_to(saved, here, tmp_path):
+    longer = msgspec.structs.replace(saved, tokens=64 * 20)
+    with pytest.raises(UsageError, match="another settings"):
+        here(longer)
+    events = []
+    result = here(msgspec.structs.replace(longer, accept_changes=True), on_event=events.append)
+    assert result.steps == 20
+    assert "was made with another settings; going on, as told" in events[0]["message"]
+    assert min(event["step"] for event in events if event["kind"] == "progress") > 12
+    shorter = msgspec.structs.replace(saved, tokens=64 * 5, accept_changes=True)
+    assert here(shorter).steps == 20

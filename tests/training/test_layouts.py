@@ -1,8 +1,12 @@
 """Training jobs under layouts other than data: real ranks, the same weights as one process, stock folders out."""
 
+import json
+
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from trimtab.models.info import stored_dtype
 from trimtab.models.load import load, save
@@ -10,6 +14,7 @@ from trimtab.parallel.launching.launch import launch
 from trimtab.spec.errors import UsageError
 from trimtab.spec.layout import Layout, parse_layout
 from trimtab.training.job import TrainResult
+from trimtab.training.parity.job import ParityJob, ParityResult
 
 ADAMW = {"optimizer": "adamw", "learning_rate": 0.003, "tokens": 64 * 4}
 
@@ -117,6 +122,39 @@ def test_weights_stored_in_another_type_are_the_same_ones(
     two = make_job(**ADAMW, model=str(half), output=str(tmp_path / "two"), layout=parse_layout(layout))
     assert run(pair, two).loss == pytest.approx(here(one).loss, rel=1e-5)
     assert_close(weights(tmp_path / "two"), weights(tmp_path / "one"), weights(full))
+
+
+@pytest.fixture(scope="module")
+def parted(tiny, tmp_path_factory):
+    """Tied by its config, with a head in its file that differs from the embedding, as merged adapters leave it."""
+    folder = save(load(tiny.model), tmp_path_factory.mktemp("parted") / "model", tiny.model)
+    held = load_file(folder / "model.safetensors")
+    head = held["model.embed_tokens.weight"].flip(0).contiguous()
+    save_file(held | {"lm_head.weight": head}, folder / "model.safetensors", {"format": "pt"})
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is True
+    return folder
+
+
+def test_tied_by_the_config_and_untied_in_the_file_is_two_weights_in_parity(pair, parted):
+    layouts = ("data=2", "shard=2", "tensor=2,sequence=on", "pipeline=2", "context=2")
+    job = ParityJob(layouts=tuple(map(parse_layout, layouts)), model=str(parted), steps=2)
+    answer = msgspec.convert(pair.run("parity", msgspec.to_builtins(job)), ParityResult)
+    assert [case.layout for case in answer.cases if not case.equal] == []
+
+
+@pytest.mark.parametrize("layout", ["data=2", "shard=2", "tensor=2", "pipeline=2"])
+def test_tied_by_the_config_and_untied_in_the_file_trains_and_exports_two_weights(
+    pair, make_job, here, weights, tmp_path, parted, layout
+):
+    one = make_job(**ADAMW, model=str(parted), output=str(tmp_path / "one"))
+    two = make_job(**ADAMW, model=str(parted), output=str(tmp_path / "two"), layout=parse_layout(layout))
+    assert run(pair, two).loss == pytest.approx(here(one).loss, rel=1e-5)
+    wanted, before = weights(tmp_path / "one"), weights(parted)
+    assert not torch.equal(wanted["lm_head.weight"], before["lm_head.weight"])
+    assert_close(weights(tmp_path / "two"), wanted, before)
+    assert json.loads((tmp_path / "two" / "config.json").read_text())["tie_word_embeddings"] is False
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "two")
+    assert torch.equal(stock.lm_head.weight, weights(tmp_path / "two")["lm_head.weight"])
 
 
 # Last: a job that is refused ends the group.

@@ -95,7 +95,7 @@ def test_checkpoints_are_kept_two_and_belong_to_their_job(make_job, here, tmp_pa
     folder = tmp_path / "checkpoints"
     job = make_job(checkpoints=str(folder), checkpoint_seconds=0.0)
     here(job)
-    assert sorted(path.name for path in folder.iterdir()) == ["step-10", "step-11"]
+    assert sorted(path.name for path in folder.iterdir()) == ["step-11", "step-12"]
     assert {path.suffix for path in folder.rglob("*.*") if path.is_file()} == {".json", ".safetensors"}
     other = msgspec.structs.replace(job, resume=True, learning_rate=0.01)
     with pytest.raises(UsageError, match="another job"):

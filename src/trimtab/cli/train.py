@@ -58,7 +58,10 @@ def train(
     ] = False,
     accept_changes: Annotated[
         bool,
-        typer.Option("--accept-changes", help="Go on from a checkpoint of another model, tokenizer or data."),
+        typer.Option(
+            "--accept-changes",
+            help="Go on from a checkpoint of another model, tokenizer, data or recipe, such as another length.",
+        ),
     ] = False,
     log: Annotated[Path | None, typer.Option(help="Append figures of every step as JSON lines.")] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Write them to this TensorBoard folder.")] = None,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from trimtab.compression.shapes import FFN_MULTIPLE, Shape, can_cut_heads, whole
+from trimtab.compression.shapes import FFN_MULTIPLE, Shape, can_cut_heads, possible_kv_heads, whole
 from trimtab.models.families import FAMILIES
 from trimtab.models.info import ModelInfo
 
@@ -54,6 +54,11 @@ def _width(ffn: int, fraction: float) -> int:
     return min(ffn, max(FFN_MULTIPLE, round(ffn * fraction / FFN_MULTIPLE) * FFN_MULTIPLE))
 
 
+def _heads(info: ModelInfo, fraction: float) -> int:
+    """The possible count that is nearest, the larger of two."""
+    return min(possible_kv_heads(info), key=lambda count: (abs(count - info.kv_heads * fraction), -count))
+
+
 def keep_layers(count: int, removal: Sequence[int]) -> tuple[int, ...]:
     """The `count` layers that are left when layers go in the order of `removal` (every layer, first to go first)."""
     return tuple(sorted(removal[len(removal) - count :]))
@@ -80,7 +85,7 @@ def shapes(
         Shape(
             layers=keep_layers(max(1, round(info.layers * depth)), removal),
             ffn=_width(info.ffn, width),
-            kv_heads=max(1, round(info.kv_heads * group)),
+            kv_heads=_heads(info, group),
         )
         for depth in depths
         for width in widths

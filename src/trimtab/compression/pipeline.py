@@ -22,6 +22,7 @@ from trimtab.models.families import FAMILIES
 from trimtab.models.info import ModelInfo, inspect, stored_dtype
 from trimtab.spec.errors import DataError
 from trimtab.spec.units import format_count
+from trimtab.store.durable import check_writable, writing_to
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -110,6 +111,7 @@ def prune(
     started = time.monotonic()
     info = inspect(source)
     check(shape, info)
+    check_writable(output.parent)
     fit, held_out = _split(_check(calibration, info))
     with _threads(threads):
         model = load(source)
@@ -117,7 +119,8 @@ def prune(
             model, info, shape, fit, refit=refit, importance=importance, on_progress=on_progress
         )
         before, after = (_perplexity(each, info, held_out) for each in (model, smaller))
-        save(smaller.to(getattr(torch, stored_dtype(source))), output, source)  # pyrefly: ignore[bad-argument-type]
+        with writing_to(output):
+            save(smaller.to(getattr(torch, stored_dtype(source))), output, source)  # pyrefly: ignore[bad-argument-type]
     return PruneReport(
         shape=shape,
         halves=tuple(

@@ -13,6 +13,7 @@ from trimtab.spec.checks import check_between
 from trimtab.spec.errors import UsageError
 from trimtab.spec.progress import Event, OnEvent, silent
 from trimtab.spec.recipe_data import Source, named_text
+from trimtab.store.durable import check_writable
 
 CALIBRATION_TOKENS = 16_384
 STAGE = "compress"
@@ -38,6 +39,7 @@ def compress(
     source, target = Path(folder), Path(output)
     if target.exists():
         raise UsageError("the output exists already.", where=str(output), remedy="Name a new folder.")
+    check_writable(target.parent)
     for value, where in ((layers, "--layers"), (ffn, "--ffn"), (kv_heads, "--kv-heads")):
         check_between(value, 1, 10**9, where)
     info = inspect(source)

@@ -45,6 +45,19 @@ def can_cut_heads(info: ModelInfo) -> bool:
     return bool(FAMILIES[info.family].kv_cuts)
 
 
+def possible_kv_heads(info: ModelInfo) -> tuple[int, ...]:
+    """Counts of KV heads, ascending, that a model can be cut to so that stock transformers takes its config."""
+    if not can_cut_heads(info):
+        return (info.kv_heads,)
+    per_group = info.heads // info.kv_heads
+    free = FAMILIES[info.family].free_head_dim
+    return tuple(
+        count
+        for count in range(1, info.kv_heads + 1)
+        if free or count == info.kv_heads or info.hidden % (count * per_group) == 0
+    )
+
+
 def check(shape: Shape, info: ModelInfo) -> Shape:
     """Raises `UsageError` for a shape that the model cannot be cut to. Returns the shape."""
     kept = shape.layers
@@ -71,5 +84,15 @@ def check(shape: Shape, info: ModelInfo) -> Shape:
             f"a {info.family} config cannot say that heads were removed.",
             where="kv_heads",
             remedy=f"Keep all {info.kv_heads}; cut layers or the FFN.",
+        )
+    if shape.kv_heads not in (possible := possible_kv_heads(info)):
+        heads = shape.kv_heads * (info.heads // info.kv_heads)
+        below = [count for count in possible if count < shape.kv_heads]
+        above = [count for count in possible if count > shape.kv_heads]
+        raise UsageError(
+            f"{shape.kv_heads} KV heads leave {heads} query heads, and stock transformers takes no {info.family} "
+            f"whose hidden size of {info.hidden} is no multiple of them.",
+            where="kv_heads",
+            remedy=f"Keep {' or '.join(str(count) for count in (*below[-1:], *above[:1]))}.",
         )
     return shape

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from trimtab.models.info import inspect
 from trimtab.models.load import save
 from trimtab.models.tasks import class_names
 from trimtab.spec.architectures import Architecture, BertArchitecture, ResNetArchitecture
@@ -110,6 +111,7 @@ def create_like(model: Path, folder: Path, seed: int) -> Path:
     from trimtab.models.seeded import seeded
 
     config = AutoConfig.from_pretrained(model, local_files_only=True, trust_remote_code=False)
+    config.tie_word_embeddings = inspect(model).tied
     with seeded(seed):
         fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return save(fresh, folder, model)

@@ -107,10 +107,16 @@ def read_shape(config_file: Path) -> Shape:
     return Shape(
         family=known.name,
         **sizes,
-        tied=says_tied(config, known),
+        tied=_tied_beside(config_file, says=says_tied(config, known)),
         attention_bias=known.name in ("qwen2", "gpt2") or bool(config.get("attention_bias")),
         query_key_norm=known.name == "qwen3",
     )
+
+
+def _tied_beside(config_file: Path, *, says: bool) -> bool:
+    """As the weights beside a config have it; as it says itself where there are none."""
+    beside = config_file.name == CONFIG and any(config_file.parent.glob("*.safetensors"))
+    return inspect(config_file.parent).tied if says and beside else says
 
 
 def stored_dtype(folder: Path) -> StoredDtype:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trimtab.models.info import StoredDtype, stored_dtype
 from trimtab.models.tasks import AUTO_CLASSES, check_model
+from trimtab.models.tying import say_what_is_tied
 from trimtab.spec.artifact import COMPANIONS, CONFIG, copy_files
 from trimtab.spec.errors import ModelError
 from trimtab.spec.tasks import Task
@@ -46,6 +47,7 @@ def load(
             )
     if dtype != "stored":
         _refuse_what_is_no_number(model, folder)
+    say_what_is_tied(model)
     return model.eval()
 
 
@@ -102,6 +104,7 @@ def save(model: PreTrainedModel, folder: Path, source: Path) -> Path:
 
     Replaces `folder`. Returns it.
     """
+    say_what_is_tied(model)
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from trimtab.models.families import Family, family
+from trimtab.models.tying import is_tied
 from trimtab.spec.errors import UsageError
 
 
@@ -32,7 +33,7 @@ class Stretch(nn.Module):
         self.config = config
         embedding, head = (name.removesuffix(".weight") for name in (known.embedding, known.head))
         self._stock = {"embedding": embedding, "layers": known.layers, "norm": known.final_norm, "head": head}
-        self._tied = bool(config.tie_word_embeddings)
+        self._tied = is_tied(model)
         self.embedding = model.get_submodule(embedding) if starts else None
         self.positions = _part(model, known.positions) if starts else None
         self.dropout = _part(model, known.embedding_dropout) if starts else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -70,8 +69,8 @@ def train(
     `output`: where the run keeps its files. `on`: where processes run; torchrun if it started this, else here.
     `restarts`: how often to start again after a process died, or gave no sign for `hang_seconds`. `keep` last
     checkpoints stay, and with `keep_best` that of lowest held-out loss. `accept_changes` goes on from a checkpoint of
-    another model, tokenizer or data. `log` (JSON lines), `tensorboard` (a folder) and `mlflow` (an address) get figures
-    of every step; `profile` traces a few.
+    another model, tokenizer, data or recipe (another length, say). `log` (JSON lines), `tensorboard` (a folder) and
+    `mlflow` (an address) get figures of every step; `profile` traces a few.
 
     Ctrl-C (`KeyboardInterrupt`) saves a checkpoint; the same call goes on from it. Returns None in processes that
     torchrun started to follow the first.
@@ -96,9 +95,11 @@ def train(
     options = RunOptions(keep=keep, keep_best=keep_best, accept_changes=accept_changes, watching=watching)
     store, folder = Store(home), None if output is None else Path(output)
     # A folder that was named may lie on storage that other machines see, where a scheduler moves the run.
-    with Workspace(wanted, folder, store.home, anywhere=folder is not None) as workspace:
+    with Workspace(
+        wanted, folder, store.home, anywhere=folder is not None, accept_changes=accept_changes
+    ) as workspace:
         if fresh and not _started_again():
-            _start_over(workspace)
+            workspace.start_over()
         traces = str(workspace.folder / "profile") if profile else None
         watching = msgspec.structs.replace(watching, profile=traces)
         options = msgspec.structs.replace(options, watching=watching)
@@ -193,11 +194,3 @@ def _followed(hang_seconds: float) -> bool:
 
     follow(hang_seconds)
     return True
-
-
-def _start_over(workspace: Workspace) -> None:
-    """Forget what was trained and all that was made of it; prepared data stays."""
-    for name in ("results", "checkpoints", "models"):
-        shutil.rmtree(workspace.folder / name, ignore_errors=True)
-    (workspace.folder / "verdict.json").unlink(missing_ok=True)
-    (workspace.folder / "results").mkdir()

@@ -17,7 +17,7 @@ from trimtab.data.loader import Loader
 from trimtab.data.prepared import Prepared
 from trimtab.data.prepared_images import PreparedImages
 from trimtab.optimization.expectation import calibration, expect, remember
-from trimtab.optimization.workspace import Workspace
+from trimtab.optimization.workspace import OPTIMIZER, Workspace
 from trimtab.parallel.launching.choice import Launch
 from trimtab.parallel.launching.start import RankGroup, start
 from trimtab.spec.errors import TrimtabError, UsageError
@@ -210,7 +210,7 @@ class Trainer:
         if wanted != "auto":
             return wanted
         # Muon trains better, and needs whole matrices on every rank.
-        begun = self._workspace.step("optimizer", str, lambda: "muon" if layout.whole else "adamw")
+        begun = self._workspace.step(OPTIMIZER, str, lambda: "muon" if layout.whole else "adamw")
         if begun == "muon" and not layout.whole:
             raise UsageError(
                 f"this run was begun with Muon, which needs whole matrices, and {layout} cuts them or their state.",

@@ -17,11 +17,12 @@ from torch import nn
 from trimtab.models.families import ENCODERS, FAMILIES, IMAGE_MODELS
 from trimtab.models.layouts import refuse_layout
 from trimtab.models.stretch import Stretch
+from trimtab.models.tying import is_tied
 from trimtab.parallel.distributed import Distributed
 from trimtab.parallel.mesh import Grid, build_grid
 from trimtab.parallel.ranks import Ranks
 from trimtab.parallel.strategies.batch_norm import share_statistics
-from trimtab.parallel.strategies.blocks import blocks_of
+from trimtab.parallel.strategies.compiling import compile_blocks
 from trimtab.parallel.strategies.context import share_sequences
 from trimtab.parallel.strategies.parts import make_parts
 from trimtab.parallel.strategies.pipeline import Pipeline
@@ -102,8 +103,7 @@ def lay_out(
         share_statistics(stage, grid)
         recompute_activations(stage, layout.recompute)
         if compiled:
-            for block in blocks_of(stage):
-                block.compile()
+            compile_blocks(stage)
         if autocast is not None:
             stage.forward = partial(_autocast, stage, stage.forward, grid.ranks.device.type, autocast)
         if layout.shard > 1:
@@ -187,7 +187,7 @@ def _is_decoder(model: nn.Module) -> bool:
 
 def _tied_name(model: nn.Module) -> str | None:
     """The weight that both ends of a pipeline hold."""
-    if _is_decoder(model) and model.config.tie_word_embeddings:  # pyrefly: ignore[missing-attribute]
+    if _is_decoder(model) and is_tied(model):
         return FAMILIES[model.config.model_type].embedding  # pyrefly: ignore[missing-attribute]
     return None
 

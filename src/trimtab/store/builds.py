@@ -60,7 +60,8 @@ class BuildCache:
         """Remove every build that no process is making; returns how many."""
         sweep(self._scratch)
         removed = 0
-        for path in [path for path in self._folder.iterdir() if path.is_dir()]:
+        ours = [path for path in self._folder.iterdir() if path.is_dir() and _KEY.fullmatch(path.name)]
+        for path in ours:
             with locked(path.with_suffix(".lock"), wait=False) as free, scratch(self._scratch) as temporary:
                 if free and path.exists():
                     move(path, temporary / "build")

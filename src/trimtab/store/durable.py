@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from trimtab.spec.errors import TrimtabError
 
-_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS})
+_REFUSALS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        *(errno.EACCES, errno.EPERM, errno.EROFS),
+        *(errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.ENAMETOOLONG),
+    }
+)
+# How libraries in Rust tell of one, in errors of their own (safetensors).
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def sync(path: Path) -> None:
@@ -39,11 +49,14 @@ def replace_bytes(path: Path, data: bytes) -> None:
     """Write a small file so that a reader sees the old bytes or the new ones (mode 0600)."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    move(temporary, path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        move(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def copy_files(files: Mapping[PurePosixPath, Path], destination: Path) -> None:
@@ -62,16 +75,40 @@ def move(source: Path, target: Path) -> None:
         sync(source.parent)
 
 
+def refusal(error: BaseException) -> OSError | None:
+    """The operating system's refusal (full disk, no right) that an error is or tells of; None for any other."""
+    if isinstance(error, TrimtabError):
+        return None
+    if isinstance(error, OSError):
+        return error if error.errno in _REFUSALS else None
+    found = _OS_ERROR.search(str(error))
+    number = int(found[1]) if found else 0
+    return OSError(number, os.strerror(number)) if number in _REFUSALS else None
+
+
+def refused(error: OSError, place: Path, *, remedy: str) -> TrimtabError:
+    """A refusal as a sentence. `remedy` says what is left and how it goes on, once there is room or right."""
+    return TrimtabError(
+        f"a file cannot be read or written: {error.strerror or error}.",
+        where=str(error.filename or place),
+        remedy=f"Free space or get the right to use {error.filename or place}; {remedy}",
+    )
+
+
+def check_writable(folder: Path) -> None:
+    """Raises `TrimtabError` if nothing could be written to a folder, which need not be there yet."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    with writing_to(folder), tempfile.TemporaryFile(dir=there):
+        pass
+
+
 @contextmanager
-def writing_to(place: Path) -> Iterator[None]:
-    """Turns the operating system's refusal (full disk, no right) into a sentence; other errors pass."""
+def writing_to(place: Path, *, remedy: str = "then do it again. Nothing was changed.") -> Iterator[None]:
+    """Turns the operating system's refusal into a sentence; other errors pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _REFUSALS:
+    except Exception as error:  # whatever its class, see `refusal`; what is none goes on as it is
+        found = refusal(error)
+        if found is None:
             raise
-        raise TrimtabError(
-            f"a file cannot be read or written: {error.strerror}.",
-            where=str(error.filename or place),
-            remedy=f"Nothing was changed. Free space or get the right to use {place}; then do it again.",
-        ) from error
+        raise refused(found, place, remedy=remedy) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _LOCK = ".lock"
+_OURS = re.compile(r"[0-9a-f]{16}")
 
 
 @contextmanager
@@ -65,6 +67,8 @@ def scratch(root: Path) -> Iterator[Path]:
 def sweep(root: Path) -> None:
     """Remove what dead processes left below `root`; what living ones use stays."""
     for lock in root.glob(f"*{_LOCK}"):
+        if not _OURS.fullmatch(lock.stem):
+            continue
         with locked(lock, wait=False) as free:
             if free:
                 shutil.rmtree(lock.with_suffix(""), ignore_errors=True)

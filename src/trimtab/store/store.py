@@ -9,6 +9,7 @@ its folder, and a folder without a row is rubbish that the next `Store()` clears
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from trimtab.store.home import prepare
 from trimtab.store.scratch import scratch, sweep
 from trimtab.store.version import Version
 
+# Of artifacts a digest; of records, beside them, a digest and a name.
+_OURS = re.compile(r"[0-9a-f]{64}(-.+)?")
 _AGAIN = "Import or publish the model again."
 
 
@@ -256,7 +259,7 @@ class Store:
             folder
             for root, used in ((self._artifacts, versions), (self._records, records))
             for folder in root.iterdir()
-            if folder.name not in used
+            if _OURS.fullmatch(folder.name) and folder.name not in used
         ]
 
     def _clear(self) -> None:

@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from trimtab.parallel.ranks import Ranks
 from trimtab.spec.artifact import file_digest
+from trimtab.spec.checkpoints import folder_of, steps
 from trimtab.spec.errors import IntegrityError, UsageError
 from trimtab.training import snapshot
 from trimtab.training.job import Point, TrainJob
@@ -23,7 +24,6 @@ from trimtab.training.precision import PrecisionName
 from trimtab.training.storage import METADATA, Catalogue
 
 PROGRESS = "progress.json"
-_PREFIX = "step-"
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,15 +43,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     curve: tuple[Point, ...] = ()
     validation_loss: float | None = None
     precision: PrecisionName | None = None
-
-
-def folder_of(folder: Path, step: int) -> Path:
-    return folder / f"{_PREFIX}{step}"
-
-
-def steps(folder: Path) -> list[int]:
-    """Of all checkpoints in a folder, ascending. Unfinished ones have other names."""
-    return sorted(int(path.name.removeprefix(_PREFIX)) for path in folder.glob(f"{_PREFIX}*"))
 
 
 def progress_of(path: Path) -> Progress:
@@ -77,7 +68,9 @@ def begun_precision(job: TrainJob) -> PrecisionName | None:
 
 def check(path: Path, *, rank: int = 0, world: int = 1) -> None:
     """Raises `IntegrityError` naming a checkpoint that is torn, and its file. Ranks share the digesting."""
-    progress_of(path)
+    step = progress_of(path).step
+    if path.name != folder_of(path.parent, step).name:
+        raise _torn(path, f"it is a copy of step {step}")
     try:
         catalogue = msgspec.json.decode((path / METADATA).read_bytes(), type=Catalogue)
     except (OSError, msgspec.MsgspecError) as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from trimtab.parallel.ranks import Ranks
+from trimtab.spec import checkpoints
 from trimtab.spec.errors import IntegrityError
 from trimtab.training import checkpoint
 from trimtab.training.checkpoint import Progress
@@ -78,7 +79,7 @@ class Keeper:
     def _newest(self) -> Path | None:
         torn: IntegrityError | None = None
         for step in reversed(self._steps()):
-            path = checkpoint.folder_of(self._folder, step)
+            path = checkpoints.folder_of(self._folder, step)
             fault = self._fault(path)
             if fault is None:
                 return path
@@ -90,7 +91,7 @@ class Keeper:
 
     def _steps(self) -> list[int]:
         """As rank 0 sees them: another host's view of a shared folder may lag."""
-        steps = checkpoint.steps(self._folder) if self._ranks.first else []
+        steps = checkpoints.steps(self._folder) if self._ranks.first else []
         count = int(self._ranks.broadcast(torch.tensor([len(steps)])).item())
         return self._ranks.broadcast(torch.tensor(steps if self._ranks.first else [0] * count)).tolist()
 

@@ -25,6 +25,7 @@ from trimtab.training.checkpoint import Progress
 from trimtab.training.job import Point, TrainJob, TrainResult
 from trimtab.training.keeping import Keeper
 from trimtab.training.offence import stop_at
+from trimtab.training.places import check_places
 from trimtab.training.schedule import rate_factor
 from trimtab.training.setup import Setup
 from trimtab.training.streams import begin_step
@@ -58,7 +59,7 @@ def train(
         if stopped:
             run.save_now()
         else:
-            run.export()
+            run.finish()
         ranks.barrier()
         return run.result(stopped=stopped)
 
@@ -69,12 +70,13 @@ class Run:
     def __init__(self, job: TrainJob, ranks: Ranks, report: Callable[[dict[str, Any]], None]) -> None:
         self._job, self._ranks = job, ranks
         self._setup = Setup(job, ranks)
-        self._loader, self.export = self._setup.loader, self._setup.save
+        self._loader = self._setup.loader
         chosen = writers(job.watching, Path(job.output).name) if ranks.first else []
         self._meter = Meter(job, ranks, self._setup.model, chosen, report)
+        check_places(job, self._setup.model, ranks, self._meter.warn)
         self._keeper = Keeper(job, ranks, self._meter.warn) if job.checkpoints else None
         found = self._keeper.resume(self._setup.tensors()) if self._keeper else None
-        self.step = found.step if found else 0
+        self.step = self._resumed_at = found.step if found else 0
         self._seconds = found.seconds if found else 0.0
         self._optimizer_seconds = found.optimizer_seconds if found else 0.0
         self._loss_sum, self._loss_steps = (found.loss_sum, found.loss_steps) if found else (0.0, 0)
@@ -183,6 +185,14 @@ class Run:
             raise TrimtabError(
                 fault, where="checkpoint", remedy="Free space; the same command goes on from there."
             )
+
+    def finish(self) -> None:
+        """Save the trained model; before it a checkpoint, from which the same command ends the run if that fails."""
+        if self._keeper is not None and self._resumed_at != self.step:
+            self._keeper.save(self._progress(), self._setup.tensors())
+            if fault := self._keeper.finish():
+                self._meter.warn(fault)
+        self._setup.save()
 
     def _progress(self) -> Progress:
         if self._keeper is None:

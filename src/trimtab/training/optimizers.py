@@ -61,6 +61,22 @@ class Optimizers:
             group["lr"] = self._adamw_rate * factor
         self._adamw.step()
 
+    def reach(self, rounding: float) -> dict[str, torch.Tensor]:
+        """How far the last step may have moved each element that AdamW moves for a gradient wrong by `rounding` alone.
+
+        Adam divides by the root of the second moment: where the true gradient is next to nothing, as those of keys'
+        biases, a step goes where rounding points.
+        """
+        found = {}
+        for group in self._adamw.param_groups:
+            for weight in group["params"]:
+                state = self._adamw.state[weight]
+                second = state["exp_avg_sq"] / (1 - _BETAS[1] ** state["step"].item())
+                found[id(weight)] = (group["lr"] * rounding / (second.sqrt() + group["eps"])).clamp(
+                    max=2 * group["lr"]
+                )
+        return {name: found[id(weight)] for name, weight in self._rest.items()}
+
     def state(self) -> dict[str, torch.Tensor]:
         """Live tensors: copying into them restores the state."""
         tensors = {}

@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 
 from trimtab.parallel.launching.pulse import CHECKPOINT_GROUP
 from trimtab.parallel.ranks import Ranks
+from trimtab.spec import checkpoints
 from trimtab.spec.errors import IntegrityError
 from trimtab.store.durable import move, sync
 from trimtab.training import checkpoint
@@ -36,8 +37,7 @@ class Saver:
         self._pending: Future[Any] | None = None
         self._step = 0
         if ranks.first:
-            for part in folder.glob(".step-*.part"):
-                shutil.rmtree(part, ignore_errors=True)
+            checkpoints.remove_unfinished(folder)
         ranks.barrier()
         self._group: dist.ProcessGroup | None = None
         if ranks.world > 1:
@@ -77,7 +77,7 @@ class Saver:
             if self._ranks.first:
                 shutil.rmtree(self._part(), ignore_errors=True)
             rank, (cause, _) = min(error.failures.items(), key=lambda item: item[0])
-            left = checkpoint.steps(self._folder)
+            left = checkpoints.steps(self._folder)
             good = f"the last good one is step-{left[-1]}" if left else "there is no earlier one"
             return f"the checkpoint of step {self._step} was not saved (rank {rank}: {cause}); {good}."
         return None
@@ -89,25 +89,28 @@ class Saver:
             self._group = None
 
     def _part(self) -> Path:
-        return self._folder / f".step-{self._step}.part"
+        return checkpoints.part_of(self._folder, self._step)
 
     def _commit(self, part: Path, progress: Progress) -> None:
         """Rank 0, when all ranks' files are on the disk: from here on the checkpoint exists."""
         (part / PROGRESS).write_bytes(msgspec.json.encode(progress))
         sync(part / PROGRESS)
         sync(part)
-        final = checkpoint.folder_of(self._folder, progress.step)
+        final = checkpoints.folder_of(self._folder, progress.step)
         shutil.rmtree(final, ignore_errors=True)
         move(part, final)
         for step in checkpoint.surplus(self._kept(), keep=self._keep, best=self._best):
-            shutil.rmtree(checkpoint.folder_of(self._folder, step), ignore_errors=True)
+            shutil.rmtree(checkpoints.folder_of(self._folder, step), ignore_errors=True)
 
     def _kept(self) -> list[tuple[int, float | None]]:
-        kept = []
-        for step in checkpoint.steps(self._folder):
+        kept: list[tuple[int, float | None]] = []
+        for step in checkpoints.steps(self._folder):
             try:
-                loss = checkpoint.progress_of(checkpoint.folder_of(self._folder, step)).validation_loss
+                progress = checkpoint.progress_of(checkpoints.folder_of(self._folder, step))
             except IntegrityError:
-                loss = None
-            kept.append((step, loss))
+                kept.append((step, None))
+                continue
+            # A copy under another step's name is somebody's own.
+            if progress.step == step:
+                kept.append((step, progress.validation_loss))
         return kept

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
 
 from trimtab.parallel.ranks import Ranks
@@ -18,13 +19,18 @@ def write(folder: Path, tensors: dict[str, torch.Tensor], ranks: Ranks) -> None:
     with warnings.catch_warnings():
         # A group of one has no process group, which DCP warns about and handles.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.save(
-            tensors,
-            storage_writer=SafetensorsWriter(folder, ranks.rank),
-            planner=DefaultSavePlanner(flatten_state_dict=False),
-            process_group=ranks.group,
-            no_dist=ranks.world == 1,
-        )
+        try:
+            dcp.save(
+                tensors,
+                storage_writer=SafetensorsWriter(folder, ranks.rank),
+                planner=DefaultSavePlanner(flatten_state_dict=False),
+                process_group=ranks.group,
+                no_dist=ranks.world == 1,
+            )
+        except CheckpointException as error:
+            # On every rank it names those that failed; why is in the cause.
+            _, (cause, _) = min(error.failures.items(), key=lambda item: item[0])
+            raise cause from error
 
 
 def read(folder: Path, tensors: dict[str, torch.Tensor], ranks: Ranks | None) -> None:

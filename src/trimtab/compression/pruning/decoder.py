@@ -57,6 +57,7 @@ def smaller_config(
             remedy="Cut the FFN instead.",
         )
     config, keys = copy.deepcopy(config), family.keys
+    config.tie_word_embeddings = info.tied
     setattr(config, keys.layers, len(shape.layers))
     setattr(config, keys.ffn, shape.ffn)
     if keys.kv_heads and keys.head_dim:

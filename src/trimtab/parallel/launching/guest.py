@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
+from trimtab.parallel.launching.again import start_again
 from trimtab.parallel.launching.launch import threads_of_each
-from trimtab.parallel.launching.lines import EXIT_NEIGHBOUR_LOST, Done, Failed
+from trimtab.parallel.launching.lines import EXIT_NEIGHBOUR_LOST, Crashed, Done, Failed
 from trimtab.parallel.launching.pulse import BEAT_SECONDS, Pulse
 from trimtab.parallel.launching.rank import attempt, load_tasks
 from trimtab.parallel.launching.watch import Watch
@@ -37,7 +38,7 @@ def work(
     wants_stop: Callable[[], bool],
     *,
     hang_seconds: float,
-) -> Done | Failed:
+) -> Done | Failed | Crashed:
     """Do a job in this process. Every rank calls it."""
     torch.set_num_threads(threads_of_each(int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world))))
     with watched(ranks, job, hang_seconds) as seen:
@@ -61,7 +62,7 @@ def watched(ranks: Ranks, job: dict[str, Any], hang_seconds: float) -> Iterator[
     pulse.start()
     ended = threading.Event()
     watch = Watch(folder, ranks.world, hang_seconds)
-    thread = threading.Thread(target=_guard, args=(watch, ranks, ended), name="watch", daemon=True)
+    thread = threading.Thread(target=_guard, args=(watch, ranks, job, ended), name="watch", daemon=True)
     thread.start()
     try:
         yield replace(ranks, pulse=pulse)
@@ -71,11 +72,12 @@ def watched(ranks: Ranks, job: dict[str, Any], hang_seconds: float) -> Iterator[
         pulse.stop()
 
 
-def _guard(watch: Watch, ranks: Ranks, ended: threading.Event) -> None:
+def _guard(watch: Watch, ranks: Ranks, job: dict[str, Any], ended: threading.Event) -> None:
     while not ended.wait(BEAT_SECONDS):
         try:
             watch.look()
         except RankLostError as error:
+            error.remedy = start_again(job)
             sys.stderr.write(f"error: {error} (seen by rank {ranks.rank})\n")
             sys.stderr.flush()
             os._exit(EXIT_NEIGHBOUR_LOST)

@@ -18,7 +18,7 @@ from typing import Any
 import torch.distributed as dist
 
 from trimtab.parallel.launching.guest import work
-from trimtab.parallel.launching.lines import End, Failed, Job, decode_down, encode
+from trimtab.parallel.launching.lines import Done, End, Job, decode_down, encode
 from trimtab.parallel.launching.pulse import RECORDER
 from trimtab.parallel.ranks import Ranks, leave, meet
 from trimtab.parallel.tasks import TaskName
@@ -68,7 +68,7 @@ class Joined:
                 wants_stop,
                 hang_seconds=self._hang_seconds,
             )
-        if isinstance(answer, Failed):
+        if not isinstance(answer, Done):
             raise answer.to_error()
         return answer.result
 
@@ -92,7 +92,7 @@ def follow(hang_seconds: float) -> None:
             if not isinstance(order, Job):
                 break
             answer = work(order.task, order.job, ranks, lambda _: None, wants_stop, hang_seconds=hang_seconds)
-            if isinstance(answer, Failed):
+            if not isinstance(answer, Done):
                 raise answer.to_error()
     leave(ranks)
 

@@ -21,8 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from trimtab.parallel.launching.again import LOOK_CLOSER, start_again
 from trimtab.parallel.launching.lines import (
     EXIT_NEIGHBOUR_LOST,
+    Crashed,
     Done,
     Failed,
     Job,
@@ -43,6 +45,11 @@ from trimtab.spec.layout import Layout, refuse_unrun
 # How long ranks may take to save and stop, and how long the others may take once one has failed.
 _STOP_SECONDS, _AFTER_FAILURE_SECONDS = 300.0, 5.0
 _READ_BYTES = 1 << 16
+# Ends that others bring about; what a process does to itself (SIGSEGV, SIGABRT, a code) it does again.
+_BY_OTHERS = {
+    *(-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP),
+    *(-signal.SIGUSR1, -signal.SIGUSR2, EXIT_NEIGHBOUR_LOST),
+}
 
 
 def launch(layout: Layout, *, threads: int | None = None, hang_seconds: float = HANG_SECONDS) -> Group:
@@ -68,7 +75,7 @@ class _Rank:
         self.number = number
         self.log = folder / f"rank{number}.log"
         self.pending = b""
-        self.answer: Done | Failed | None = None
+        self.answer: Done | Failed | Crashed | None = None
         with self.log.open("wb") as log:
             self.process = processes.start(
                 "rank",
@@ -94,9 +101,14 @@ class _Rank:
             self.input.flush()
 
     def death(self, world: int) -> RankLostError:
-        """Why this rank is gone: its signal or exit code, and the last thing it said."""
+        """Why this rank is gone: its signal or exit code, and the last thing it said.
+
+        Without a remedy where somebody killed it, who may not do so again.
+        """
         code = self.process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"stopped with code {code}"
+        if code == -signal.SIGKILL:
+            how += ", as systems do when memory is short"
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if lines and os.environ.get("TRIMTAB_DEBUG"):
             sys.stderr.write("\n".join(lines) + "\n")
@@ -104,7 +116,7 @@ class _Rank:
         return RankLostError(
             f"rank {self.number} of {world} {how}.{last}",
             where=f"process {self.process.pid} on {socket.gethostname()}",
-            remedy="Start again: training resumes from its last checkpoint.",
+            remedy=None if code in _BY_OTHERS else LOOK_CLOSER,
         )
 
 
@@ -174,6 +186,10 @@ class Group:
         except KeyboardInterrupt:
             self._stop()
             raise
+        except RankLostError as error:
+            self.close()
+            error.remedy = error.remedy or start_again(job)
+            raise
         except BaseException:
             self.close()
             raise
@@ -204,44 +220,56 @@ class Group:
             if not ready and left <= 0:
                 break
             self._watch.look()
-            for key, _ in ready:
-                for line in self._read(key.data):
-                    if isinstance(line, News):
-                        on_event(line.event)
-                    elif isinstance(line, Done | Failed):
-                        key.data.answer = line
-            if any(isinstance(rank.answer, Failed) for rank in self._ranks):
+            ended = [key.data for key, _ in ready if not self._take(key.data, on_event)]
+            if ended:
+                raise self._first_death(ended[0])
+            if any(isinstance(rank.answer, Failed | Crashed) for rank in self._ranks):
                 deadline = min(deadline, time.monotonic() + _AFTER_FAILURE_SECONDS)
         return self._outcome()
 
-    def _read(self, rank: _Rank) -> list[Line]:
+    def _take(self, rank: _Rank, on_event: Callable[[dict[str, Any]], None]) -> bool:
+        """What a rank has said since; False once it has ended."""
         data = os.read(rank.output.fileno(), _READ_BYTES)
         if not data:
-            raise self._first_death(rank)
+            self._selector.unregister(rank.output)
+            return False
         *lines, rank.pending = (rank.pending + data).split(b"\n")
-        return [decode_up(line) for line in lines]
+        for line in map(decode_up, lines):
+            if isinstance(line, News):
+                on_event(line.event)
+            elif isinstance(line, Done | Failed | Crashed):
+                rank.answer = line
+        return True
 
     def _first_death(self, found: _Rank) -> TrimtabError:
-        """When one rank dies its neighbours fail too: blame the one that was killed, or failed by itself."""
-        failed = [rank.answer for rank in self._ranks if isinstance(rank.answer, Failed)]
-        if failed:
-            return failed[0].to_error()
+        """When one rank dies its neighbours fail too: blame the one that says why, was killed, or failed by itself."""
         deadline = time.monotonic() + _AFTER_FAILURE_SECONDS
-        while found.process.wait() == EXIT_NEIGHBOUR_LOST and time.monotonic() < deadline:
+        while True:
             ended = [rank for rank in self._ranks if rank.process.poll() is not None]
+            # After that: what those have said before they ended is there to be read.
+            while ready := self._selector.select(timeout=0):
+                for key, _ in ready:
+                    self._take(key.data, lambda _: None)
+            if (cause := self._said()) is not None:
+                return cause
             alone = [rank for rank in ended if rank.process.returncode != EXIT_NEIGHBOUR_LOST]
-            if alone:
-                return alone[0].death(self.world)
-            if len(ended) == self.world:
-                break
+            if alone or len(ended) == self.world or time.monotonic() > deadline:
+                killed = [rank for rank in alone if rank.process.returncode < 0]
+                return (killed or alone or [found])[0].death(self.world)
             time.sleep(0.01)
-        killed = [rank for rank in self._ranks if (rank.process.poll() or 0) < 0]
-        return (killed or [found])[0].death(self.world)
+
+    def _said(self) -> TrimtabError | None:
+        """The first rank's own words for what went wrong: an expected fault before any other."""
+        answers = [rank.answer for rank in self._ranks]
+        faults = [one for one in answers if isinstance(one, Failed)]
+        crashes = [one for one in answers if isinstance(one, Crashed)]
+        if crashes and os.environ.get("TRIMTAB_DEBUG"):
+            sys.stderr.write("".join(crash.trace for crash in crashes))
+        return next((fault.to_error() for fault in (*faults, *crashes)), None)
 
     def _outcome(self) -> dict[str, Any]:
-        for rank in self._ranks:
-            if isinstance(rank.answer, Failed):
-                raise rank.answer.to_error()
+        if (cause := self._said()) is not None:
+            raise cause
         silent = [str(rank.number) for rank in self._ranks if rank.answer is None]
         if silent:
             raise EngineError(f"rank {', '.join(silent)} of {self.world} did not stop in time.")

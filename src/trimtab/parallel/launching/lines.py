@@ -1,6 +1,6 @@
 """What parent and ranks say to each other: one JSON message a line, over the rank's stdin and stdout.
 
-Down: `Job`, `Stop`, `End`. Up: `Ready`, `News` (from rank 0), then `Done` or `Failed`. No pickle, no torch.
+Down: `Job`, `Stop`, `End`. Up: `Ready`, `News` (from rank 0), then `Done`, `Failed` or `Crashed`. No pickle, no torch.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
+from trimtab.parallel.launching.again import LOOK_CLOSER
 from trimtab.parallel.tasks import TaskName
 from trimtab.spec import errors
-from trimtab.spec.errors import TrimtabError
+from trimtab.spec.errors import EngineError, RankLostError, TrimtabError
 
 # How a rank ends that has lost another: the parent then looks for the one that was lost.
 EXIT_NEIGHBOUR_LOST = 77
@@ -60,6 +61,28 @@ class Failed(Line, tag="failed", frozen=True, kw_only=True):
         return known(self.message, where=self.where, remedy=self.remedy)
 
 
+class Crashed(Line, tag="crashed", frozen=True, kw_only=True):
+    """A fault that nobody expected, and the end of its process: what was raised, and the trace of it.
+
+    `short_of_memory`: it would be so again with the same job.
+    """
+
+    who: str
+    place: str
+    error: str
+    trace: str
+    short_of_memory: bool = False
+
+    def to_error(self) -> TrimtabError:
+        if self.short_of_memory:
+            return EngineError(
+                f"{self.who} ran out of memory: {self.error}",
+                where=self.place,
+                remedy="Use a smaller micro_batch, recompute, or a layout that shares more.",
+            )
+        return RankLostError(f"{self.who} failed: {self.error}", where=self.place, remedy=LOOK_CLOSER)
+
+
 def encode(line: Line) -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
@@ -68,5 +91,5 @@ def decode_down(text: bytes) -> Job | Stop | End:
     return msgspec.json.decode(text, type=Job | Stop | End)
 
 
-def decode_up(text: bytes) -> Ready | News | Done | Failed:
-    return msgspec.json.decode(text, type=Ready | News | Done | Failed)
+def decode_up(text: bytes) -> Ready | News | Done | Failed | Crashed:
+    return msgspec.json.decode(text, type=Ready | News | Done | Failed | Crashed)

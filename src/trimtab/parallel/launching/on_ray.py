@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from trimtab.parallel.launching.again import start_again
 from trimtab.parallel.launching.launch import threads_of_each
-from trimtab.parallel.launching.lines import Done, Failed, Job, decode_up, encode
+from trimtab.parallel.launching.lines import Crashed, Done, Failed, Job, decode_up, encode
 from trimtab.parallel.launching.pulse import RECORDER, read_beat
 from trimtab.parallel.tasks import TaskName
 from trimtab.spec.errors import RankLostError, UsageError
@@ -141,7 +142,7 @@ class RayGroup:
         answer = folder / _ANSWER
         if answer.exists():
             said = decode_up(answer.read_bytes())
-            if isinstance(said, Failed):
+            if isinstance(said, Failed | Crashed):
                 raise said.to_error()
             if isinstance(said, Done):
                 return said.result
@@ -216,6 +217,9 @@ def _worker(order: dict[str, Any]) -> None:
             (folder / _STOP).exists,
             hang_seconds=order["hang_seconds"],
         )
+    if isinstance(answer, Crashed):
+        # Ray starts the group again, as often as it was told to, if a worker raises.
+        raise answer.to_error()
     if ranks.first or isinstance(answer, Failed):
         temporary = folder / f"{_ANSWER}.{ranks.rank}"
         temporary.write_bytes(encode(answer))
@@ -243,7 +247,7 @@ def _lost(error: Exception | None, job: dict[str, Any]) -> RankLostError:
     return RankLostError(
         f"{who} failed: {str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__}",
         where=where,
-        remedy="Start again, with --restarts: training resumes from its last checkpoint.",
+        remedy=start_again(job),
     )
 
 

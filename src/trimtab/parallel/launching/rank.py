@@ -1,7 +1,7 @@
 """Process "rank": one member of a group. Reads jobs from stdin, answers on stdout, says all else on stderr.
 
-It dies with its parent (`spec.lifeline`), and ends when stdin does. An expected fault is an answer;
-a bug ends the process with its traceback on stderr, and the parent names the rank. So does the loss of a
+It dies with its parent (`spec.lifeline`), and ends when stdin does. A fault is an answer, said before a neighbour can
+notice that this rank is gone; one that nobody expected also ends the process. So does the loss of a
 neighbour, with a code of its own, so that the parent blames the one that was lost.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import importlib
 import os
 import queue
+import socket
 import sys
 import threading
 import traceback
@@ -19,8 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from trimtab.parallel.launching.again import start_again
 from trimtab.parallel.launching.lines import (
     EXIT_NEIGHBOUR_LOST,
+    Crashed,
     Done,
     Failed,
     Job,
@@ -35,9 +38,13 @@ from trimtab.parallel.launching.pulse import Pulse
 from trimtab.parallel.tasks import TASKS, TaskName
 from trimtab.spec import lifeline
 from trimtab.spec.errors import TrimtabError
+from trimtab.store.durable import refusal, refused
 
 if TYPE_CHECKING:
     from trimtab.parallel.ranks import Ranks
+
+# Of an error's own words; compilers add pages.
+_SAID_CHARACTERS = 600
 
 
 class _Inbox:
@@ -80,21 +87,50 @@ def attempt(
     ranks: Ranks,
     report: Callable[[dict[str, Any]], None],
     wants_stop: Callable[[], bool],
-) -> Done | Failed:
+) -> Done | Failed | Crashed:
     """The task's answer. The loss of a neighbour ends the process."""
     try:
         return Done(result=task.run(job, ranks, report, wants_stop))
     except TrimtabError as error:
-        return Failed(
-            error=type(error).__name__, message=error.message, where=error.where, remedy=error.remedy
-        )
-    except RuntimeError as error:
-        if not lost_neighbour(error):
-            raise
-        sys.stderr.write(f"lost a neighbour: {error}\n")
-        sys.stderr.flush()
-        # Threads of torch may wait for the lost one for minutes.
-        os._exit(EXIT_NEIGHBOUR_LOST)
+        return failed(error)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the parent must hear it, and from this rank)
+        if isinstance(error, RuntimeError) and lost_neighbour(error):
+            print(f"lost a neighbour: {error}", file=sys.__stderr__, flush=True)
+            # Threads of torch may wait for the lost one for minutes.
+            os._exit(EXIT_NEIGHBOUR_LOST)
+        if (no_room := refusal(error)) is not None:
+            return failed(refused(no_room, _place(job), remedy=f"then: {start_again(job)}"))
+        return crashed(error, ranks)
+
+
+def failed(error: TrimtabError) -> Failed:
+    return Failed(error=type(error).__name__, message=error.message, where=error.where, remedy=error.remedy)
+
+
+def crashed(error: Exception, ranks: Ranks) -> Crashed:
+    """What the parent is told of an error. A cause that was raised again as another error is the one to tell."""
+    said = " ".join(str(error).split())[:_SAID_CHARACTERS]
+    return Crashed(
+        who=f"rank {ranks.rank} of {ranks.world}",
+        place=f"process {os.getpid()} on {socket.gethostname()}",
+        error=f"{type(error).__name__}: {said}" if said else type(error).__name__,
+        trace="".join(traceback.format_exception(error)),
+        short_of_memory=short_of_memory(error),
+    )
+
+
+def short_of_memory(error: Exception) -> bool:
+    """Whether this process, or its device, has no more memory to give."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _place(job: dict[str, Any]) -> Path:
+    """What a job writes to, for people."""
+    return Path(job.get("output") or job.get("scratch") or ".")
 
 
 def lost_neighbour(error: RuntimeError) -> bool:
@@ -125,8 +161,8 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
     The ordinary end would wait for the thread that reads stdin, and abort with a message of its own.
     """
-    traceback.print_exception(kind, error, trace)
-    sys.stderr.flush()
+    # torch puts a hook of its own around this one, which holds back what is written to `sys.stderr` until it ends.
+    print("".join(traceback.format_exception(kind, error, trace)), file=sys.__stderr__, flush=True)
     os._exit(1)
 
 
@@ -154,15 +190,16 @@ def main() -> None:
     while True:
         pulse.at("waiting for work")
         job = inbox.next_job()
-        say(
-            attempt(
-                tasks[job.task],
-                job.job,
-                ranks,
-                (lambda event: say(News(event=event))) if ranks.first else (lambda _: None),
-                inbox.wants_stop,
-            )
+        answer = attempt(
+            tasks[job.task],
+            job.job,
+            ranks,
+            (lambda event: say(News(event=event))) if ranks.first else (lambda _: None),
+            inbox.wants_stop,
         )
+        say(answer)
+        if isinstance(answer, Crashed):
+            os._exit(1)
 
 
 if __name__ == "__main__":

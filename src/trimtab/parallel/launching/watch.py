@@ -90,7 +90,6 @@ def hung(culprit: Beat, beats: Sequence[Beat], seconds: float) -> RankLostError:
         f"rank {culprit.rank} of {len(beats)} hangs: nothing from it for {seconds:.0f} s, "
         f"{culprit.phase}{inside} at step {culprit.step}.{others}",
         where=f"process {culprit.pid} on {culprit.host}",
-        remedy="Start again: training resumes from its last checkpoint.",
     )
 
 

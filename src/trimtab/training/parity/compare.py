@@ -17,21 +17,29 @@ Tensors = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """One process's losses, weights after every step, and moments after the step at which it was saved."""
+    """One process's losses, weights after every step and how far rounding may have led them, and moments after the
+    step at which it was saved.
+    """
 
     losses: Sequence[float]
     weights: Sequence[Tensors]
+    reach: Sequence[Tensors]
     moments: Sequence[Tensors]
 
 
-def gaps(found: Tensors, wanted: Tensors, ranks: Ranks) -> torch.Tensor:
-    """Largest absolute difference of each of `wanted`, in its order, over all ranks, of which each has some."""
-    apart = torch.zeros(len(wanted), dtype=torch.float64)
+def gaps(found: Tensors, wanted: Tensors, ranks: Ranks, reach: Tensors | None = None) -> torch.Tensor:
+    """(2, of `wanted`): largest absolute difference of each, in order, over all ranks, of which each has some; and what
+    is left of it beyond `reach`.
+    """
+    apart = torch.zeros(2, len(wanted), dtype=torch.float64)
     for place, (name, reference) in enumerate(wanted.items()):
         if name in found and reference.numel():
-            gap = (found[name] - reference).abs().max().item()
+            gap = (found[name] - reference).abs()
             # A number that is none is as far off as can be.
-            apart[place] = gap if gap == gap else float("inf")  # noqa: PLR0124
+            gap = gap.nan_to_num(nan=float("inf"))
+            apart[0, place] = gap.max().item()
+            left = gap - reach[name] if reach is not None and name in reach else gap
+            apart[1, place] = left.max().clamp(min=0.0).item()
     if ranks.world > 1:
         dist.all_reduce(apart, op=dist.ReduceOp.MAX, group=ranks.group)
     return apart
@@ -45,9 +53,9 @@ def first_difference(
     tolerance: float,
     first_step: int = 0,
 ) -> Difference | None:
-    """`apart` are the `gaps` of the weights after every step."""
+    """`apart` are the `gaps` of the weights after every step; what rounding does not explain counts."""
     names = list(reference.weights[0])
-    for index, (loss, gap) in enumerate(zip(losses, apart, strict=True)):
+    for index, (loss, (_, gap)) in enumerate(zip(losses, apart, strict=True)):
         step = first_step + index
         # The loss of a step is computed before its update.
         loss_gap = abs(loss - reference.losses[step])

@@ -15,6 +15,10 @@ from trimtab.spec.layout import Layout
 TOLERANCES = {"float64": 1e-12, "float32": 1e-4}
 
 
+# What rounding may change of a gradient, as a part of the tolerance. Weights are judged beyond what that can do.
+_ROUNDING = 0.001
+
+
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`model` is one of `tiny.MODELS`, such as `tiny` or `tiny-fill-mask`, or a decoder's folder. `resume`:
     after `steps` steps under one layout a checkpoint is taken up under another, for every pair of layouts, and
@@ -38,6 +42,10 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def tolerance(self) -> float:
         return TOLERANCES[self.dtype]
 
+    @property
+    def rounding(self) -> float:
+        return _ROUNDING * self.tolerance
+
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """The first that is beyond the tolerance, steps first and then parameters in the model's order.
@@ -54,6 +62,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One layout (or `A -> B`) against one process. Differences are absolute, of losses in nats.
 
+    Adam divides by a gradient's size, so where that is next to nothing, weights differ by more than the gradients did:
+    `unexplained_parameter_difference` is what is left of a difference beyond what rounding of gradients explains, and
+    what is judged.
+
     After resuming, also the optimizer's moments as read back, and whether random states and the place in
     the data were those at which the checkpoint was taken (None: not compared).
     """
@@ -61,6 +73,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     layout: str
     max_abs_loss_difference: float
     max_abs_parameter_difference: float
+    unexplained_parameter_difference: float
     equal: bool
     first_difference: Difference | None = None
     max_abs_moment_difference: float | None = None
@@ -70,7 +83,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParityResult(msgspec.Struct, frozen=True, kw_only=True):
-    """`tolerance` holds for losses, parameters and moments alike."""
+    """`tolerance` holds for losses, moments, and what rounding does not explain of parameters."""
 
     model: str
     dtype: str

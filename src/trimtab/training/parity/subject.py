@@ -79,6 +79,10 @@ class Subject:
         """Whole copies of what this rank's stages hold. Ranks that share them must all call it."""
         return {name: whole(weight) for name, weight in self.distributed.weights().items()}
 
+    def reach(self) -> dict[str, torch.Tensor]:
+        """Of the last step, in one process: how far rounding alone may have moved each weight."""
+        return self.optimizers.reach(self._job.rounding)
+
     def moments(self) -> dict[str, torch.Tensor]:
         return {name: whole(state) for name, state in self.optimizers.state().items()}
 

@@ -69,12 +69,14 @@ class _Grids:
 def refer(job: ParityJob) -> Reference:
     """The run in one process; every rank makes its own."""
     subject = Subject(job, Grid(layout=Layout(), ranks=Ranks()))
-    losses, weights, moments = [], [], []
+    losses, weights, moments, reach = [], [], [], []
     for _ in range(job.steps + (job.steps_after if job.resume else 0)):
         losses.append(subject.step())
         weights.append(subject.weights())
         moments.append(subject.moments() if job.resume else {})
-    return Reference(losses=losses, weights=weights, moments=moments)
+        before = reach[-1] if reach else {}
+        reach.append({name: before.get(name, 0) + moved for name, moved in subject.reach().items()})
+    return Reference(losses=losses, weights=weights, moments=moments, reach=reach)
 
 
 def cases_of(job: ParityJob, ranks: Ranks) -> Iterator[Case]:
@@ -95,7 +97,7 @@ def _case(job: ParityJob, grid: Grid, reference: Reference) -> Case:
         losses = [subject.step() for _ in range(job.steps)]
     except UsageError as error:
         return _refused(str(grid.layout), error)
-    apart = gaps(subject.weights(), reference.weights[-1], grid.ranks)
+    apart = gaps(subject.weights(), reference.weights[-1], grid.ranks, reference.reach[-1])
     case = _judged(str(grid.layout), job, reference, losses, apart)
     return (
         case if case.equal else msgspec.structs.replace(case, first_difference=_locate(job, grid, reference))
@@ -108,7 +110,7 @@ def _locate(job: ParityJob, grid: Grid, reference: Reference) -> Difference | No
     losses, apart = [], []
     for step in range(job.steps):
         losses.append(subject.step())
-        apart.append(gaps(subject.weights(), reference.weights[step], grid.ranks))
+        apart.append(gaps(subject.weights(), reference.weights[step], grid.ranks, reference.reach[step]))
     return first_difference(losses, apart, reference, tolerance=job.tolerance)
 
 
@@ -152,7 +154,7 @@ def _resumed(name: str, job: ParityJob, grid: Grid, reference: Reference, folder
     losses, apart, drawn = [], [], True
     for step in range(job.steps, job.steps + job.steps_after):
         losses.append(subject.step())
-        apart.append(gaps(subject.weights(), reference.weights[step], grid.ranks))
+        apart.append(gaps(subject.weights(), reference.weights[step], grid.ranks, reference.reach[step]))
         drawn = drawn and torch.equal(subject.random_state, _drawn(job, grid, step))
     random = same_everywhere(drawn, grid)
     case = _judged(name, job, reference, losses, torch.stack(apart).amax(0), first_step=job.steps)
@@ -184,12 +186,13 @@ def _judged(
 ) -> Case:
     wanted = reference.losses[first_step : first_step + len(losses)]
     loss_gap = max(abs(loss - right) for loss, right in zip(losses, wanted, strict=True))
-    weight_gap = apart.max().item()
+    weight_gap, unexplained = apart.amax(1).tolist()
     return Case(
         layout=name,
         max_abs_loss_difference=loss_gap,
         max_abs_parameter_difference=weight_gap,
-        equal=loss_gap <= job.tolerance and weight_gap <= job.tolerance,
+        unexplained_parameter_difference=unexplained,
+        equal=loss_gap <= job.tolerance and unexplained <= job.tolerance,
     )
 
 
@@ -198,6 +201,7 @@ def _refused(name: str, error: UsageError) -> Case:
         layout=name,
         max_abs_loss_difference=0.0,
         max_abs_parameter_difference=0.0,
+        unexplained_parameter_difference=0.0,
         equal=False,
         refused=str(error),
     )

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from trimtab.models.tying import is_tied
+
 # Peak dense bf16 FLOP/s by a part of the device's name, the more special first (makers' datasheets).
 PEAKS: Mapping[str, float] = {
     "H100 PCIe": 756e12,
@@ -41,11 +43,10 @@ def flops_per_token(model: nn.Module, length: int) -> float | None:
     layers, hidden = (getattr(config, name, None) for name in ("num_hidden_layers", "hidden_size"))
     if layers is None or hidden is None:
         return None
-    weights = {name: weight for name, weight in model.named_parameters() if weight.ndim > 1}
-    looked_up = 0
-    if not getattr(config, "tie_word_embeddings", False):
-        looked_up = sum(weight.numel() for name, weight in weights.items() if "embed" in name)
-    return (
-        6.0 * (sum(weight.numel() for weight in weights.values()) - looked_up)
-        + 12.0 * layers * hidden * length
-    )
+    matrices = {id(weight): weight.numel() for weight in model.parameters() if weight.ndim > 1}
+    looked_up = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
+    if is_tied(model):
+        # As the head it multiplies, once more.
+        looked_up -= {id(model.get_output_embeddings().weight)}  # pyrefly: ignore[not-callable]
+    multiplied = sum(count for weight, count in matrices.items() if weight not in looked_up)
+    return 6.0 * multiplied + 12.0 * layers * hidden * length
