@@ -77,7 +77,9 @@ def start_worker(short_folder, build_home):
         number = len(started)
         serving, address = short_folder / f"{number}.json", short_folder / f"{number}.sock"
         serving.write_bytes(msgspec.json.encode(ServingConfiguration(**settings)))
-        words = ["--artifact", str(artifact or short_folder), "--serving", str(serving)]
+        nothing = short_folder / "no-artifact"
+        nothing.mkdir(exist_ok=True)
+        words = ["--artifact", str(artifact or nothing), "--serving", str(serving)]
         words += ["--address", f"unix:{address}", "--home", str(build_home), *arguments]
         # Its words go to a file: a pipe that nobody reads could stop it.
         with address.with_suffix(".err").open("wb") as log:

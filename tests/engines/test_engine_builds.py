@@ -88,7 +88,8 @@ def test_scorers_agree_with_transformers_as_far_as_weights_allow(
     assert ours.shape == (3, 50, VOCABULARY)
     assert ours.dtype == np.float32
     divergence = (np.exp(theirs) * (theirs - ours)).sum(axis=-1)
-    assert 0 <= divergence.mean() < most
+    # Not below nothing, but for the rounding of float32.
+    assert -1e-6 < divergence.mean() < most
 
 
 def test_scores_do_not_depend_on_the_piece_or_the_batch(artifacts, build_of, build_home, monkeypatch):

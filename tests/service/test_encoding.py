@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from trimtab.service import limits
 from trimtab.service.encoding import Encoding
-from trimtab.spec.errors import EngineError, OverloadedError
+from trimtab.spec.errors import OverloadedError, UsageError
 from trimtab.text.tokenizer import Tokenizer as Ours
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}<|im_start|>assistant"
@@ -89,7 +89,7 @@ def test_a_token_without_a_row_is_told_at_start(start_fake, tmp_path):
     rust = spaced()
     rust.add_special_tokens(["<|new|>"])
     folder = folder_of(tmp_path, rust, template="<|new|>{{ messages }}")
-    with pytest.raises(EngineError, match=r"no row for: '<\|new\|>' \(256\)"):
+    with pytest.raises(UsageError, match=r"no row for: '<\|new\|>' \(256\)"):
         start_fake(folders={"spaced": folder})
 
 

@@ -115,7 +115,7 @@ def edge(monkeypatch):
         "LINGER_SECONDS",
     ):
         monkeypatch.setattr(limits, name, 0.5)
-    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 8)
+    monkeypatch.setattr(BoundedProtocol, "max_connections", 8)
     application, listener = Application(), socket.create_server(("127.0.0.1", 0))
     options = {"ws": "none", "lifespan": "off", "log_config": None, "access_log": False}
     server = uvicorn.Server(uvicorn.Config(application, http=BoundedProtocol, **options))
@@ -200,7 +200,7 @@ def test_when_all_places_are_held_by_who_sends_nothing_the_next_is_served_at_onc
         raw.sendall(ECHO)
         assert http.answer(raw)[0] == 200
     assert time.monotonic() - begun < 0.5
-    assert edge.connections <= limits.MAX_CONNECTIONS + 1  # one that was refused and lingers
+    assert edge.connections <= BoundedProtocol.max_connections + 1  # one that was refused and lingers
     for raw in holders:
         raw.close()
 
