@@ -36,6 +36,8 @@ from trimtab.store.scratch import locked
 DEFAULT_TENANT = "default"
 LATEST = "0001"  # the newest revision in migrations/versions
 BUSY_TIMEOUT_SECONDS = 60.0
+# A disk that is full shows as either of the first two, by which file could not grow.
+_NO_ROOM_OR_RIGHT = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 _JOURNALS = ("-wal", "-shm", "-journal")
 
 METADATA = MetaData()
@@ -127,17 +129,25 @@ class Database:
         """What the file or its disk does to us, in a sentence. What we do wrong stays an exception of the driver's."""
         try:
             yield
-        except DatabaseError as error:
+        except (DatabaseError, sqlite3.OperationalError) as error:
             if isinstance(error, (IntegrityError, ProgrammingError, DataError)):
                 raise
-            if "locked" in str(error.orig):
+            cause = error.orig if isinstance(error, DatabaseError) else error
+            # An extended code holds the plain one in its last byte.
+            if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _NO_ROOM_OR_RIGHT:
+                raise TrimtabError(
+                    f"the catalogue cannot be written: {cause}.",
+                    where=str(self._path),
+                    remedy=f"Free space or get the right to use {self._path.parent}; then do it again.",
+                ) from error
+            if "locked" in str(cause):
                 raise TrimtabError(
                     "the catalogue is locked by another process.",
                     where=str(self._path),
                     remedy="Wait until that has ended, then do it again.",
                 ) from error
             raise TrimtabError(
-                f"the catalogue cannot be read: {error.orig}.",
+                f"the catalogue cannot be read: {cause}.",
                 where=str(self._path),
                 remedy="Restore it from a copy, or move it away to start with an empty one.",
             ) from error

@@ -88,10 +88,12 @@ def refusal(error: BaseException) -> OSError | None:
 
 def refused(error: OSError, place: Path, *, remedy: str) -> TrimtabError:
     """A refusal as a sentence. `remedy` says what is left and how it goes on, once there is room or right."""
+    # Of a copy the second name is the file that was to be written.
+    name = Path(error.filename2 or error.filename or place)
     return TrimtabError(
         f"a file cannot be read or written: {error.strerror or error}.",
-        where=str(error.filename or place),
-        remedy=f"Free space or get the right to use {error.filename or place}; {remedy}",
+        where=str(name),
+        remedy=f"Free space or get the right to use {place if place in name.parents else name}; {remedy}",
     )
 
 
