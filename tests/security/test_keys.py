@@ -2,11 +2,14 @@
 
 import hashlib
 import hmac
+import os
 import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -186,3 +189,32 @@ def test_keys_come_up_without_torch(tmp_path):
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "a\n"
+
+
+def _age(home: Path) -> None:
+    """As if the catalogue had been written to an hour ago."""
+    for path in home.glob("catalogue.db*"):
+        os.utime(path, (time.time() - 3600,) * 2)
+
+
+def test_a_catalogue_that_nobody_wrote_to_is_not_read_again(tmp_path, monkeypatch):
+    ring = KeyRing(tmp_path)
+    first = ring.create("first")
+    _age(tmp_path)
+    known = ring.known()
+    with monkeypatch.context() as patch:
+        patch.setattr(ring._database, "reading", None)
+        assert ring.known() is known
+    assert known.find(first.key)
+    second = ring.create("second")
+    assert ring.known().find(second.key)
+    _age(tmp_path)
+    ring.known()
+    ring.revoke(first.id)
+    assert ring.known().find(first.key) is None
+
+
+def test_a_catalogue_that_was_just_written_to_is_read_each_time(tmp_path):
+    ring = KeyRing(tmp_path)
+    ring.create("it")
+    assert ring.known() is not ring.known()

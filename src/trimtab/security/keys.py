@@ -88,6 +88,7 @@ class KeyRing:
         folder = default_home() if home is None else prepare(home)
         self._database = Database(folder, busy_seconds=busy_seconds)
         self._pepper = private_file(folder / "keys" / "pepper", lambda: secrets.token_bytes(32))
+        self._last: tuple[object, KnownKeys] | None = None
 
     def create(
         self,
@@ -126,9 +127,16 @@ class KeyRing:
         return found
 
     def known(self) -> KnownKeys:
-        """The keys that are not revoked now. A row that makes no sense is no key."""
-        found = self._rows(select(KEYS).where(KEYS.c.revoked.is_(None)))
-        return KnownKeys(self._pepper, {entry.id: (digest, entry) for digest, entry in found})
+        """The keys that are not revoked now. A row that makes no sense is no key.
+
+        Of a catalogue that nobody has written to since, what the last look gave.
+        """
+        stamp = self._database.stamp()
+        if self._last is None or stamp is None or self._last[0] != stamp:
+            found = self._rows(select(KEYS).where(KEYS.c.revoked.is_(None)))
+            known = KnownKeys(self._pepper, {entry.id: (digest, entry) for digest, entry in found})
+            self._last = stamp, known
+        return self._last[1]
 
     def list(self) -> list[KeyEntry]:
         """Oldest first, revoked and expired ones included."""

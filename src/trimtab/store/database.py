@@ -8,6 +8,7 @@ at its start, so what it read is still true when it writes; the store also relie
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +37,8 @@ from trimtab.store.scratch import locked
 DEFAULT_TENANT = "default"
 LATEST = "0001"  # the newest revision in migrations/versions
 BUSY_TIMEOUT_SECONDS = 60.0
+# Far more than the grain of any filesystem's clock.
+_SETTLED_SECONDS = 1.0
 # A disk that is full shows as either of the first two, by which file could not grow.
 _NO_ROOM_OR_RIGHT = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 _JOURNALS = ("-wal", "-shm", "-journal")
@@ -118,6 +121,23 @@ class Database:
             writer = connection.execution_options(trimtab_writes=True)
             with writer.begin():
                 yield writer
+
+    def stamp(self) -> tuple[object, ...] | None:
+        """Equal to an earlier one only if nothing was written between; for a few system calls instead of a look.
+
+        None where that cannot be told: the file is gone, or so freshly written that its time might stand for two
+        writes.
+        """
+        try:
+            found = [self._path.stat()]
+            with suppress(FileNotFoundError):
+                log = self._path.with_name(self._path.name + "-wal").stat()
+                found += [log] if log.st_size else []
+        except OSError:
+            return None
+        if time.time() - max(each.st_mtime for each in found) < _SETTLED_SECONDS:
+            return None
+        return tuple((each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
 
     def _connect(self) -> sqlite3.Connection:
         # "rw": a catalogue that is gone is not made anew, empty, by whoever reads.
