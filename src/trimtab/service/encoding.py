@@ -13,12 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from trimtab.service import limits
+from trimtab.spec import heap
 from trimtab.spec.errors import OverloadedError
 from trimtab.text.markup import Markup
 from trimtab.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 Messages = list[dict[str, Any]]
+
+
+def _handing_back(work: Callable[[], T]) -> T:
+    """The library makes small pieces of a text by the million, and their memory would stay with us."""
+    try:
+        return work()
+    finally:
+        heap.hand_back()
 
 
 class Encoding:
@@ -67,7 +76,7 @@ class Encoding:
                 f"The model {self._name!r} has {limits.MAX_TEXTS_WAITING} long texts to read already.",
                 retry_after=1,
             )
-        future = self._threads.submit(work)
+        future = self._threads.submit(work if much < limits.HUGE_TEXT else lambda: _handing_back(work))
         # Not when the client leaves: the work goes on.
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)

@@ -64,6 +64,7 @@ MAX_BODIES_BYTES = 64 * 2**20
 # Long texts that one model reads at once, and those that may wait for it. Each text costs as much as some
 # characters beside its own.
 TEXT_THREADS = 2
+HUGE_TEXT = 2**17
 MAX_TEXTS_WAITING = 64
 TEXT_OVERHEAD = 16
 # Chats longer than this (as JSON) are rendered apart from the others.
