@@ -94,6 +94,45 @@ def test_every_text_of_a_message_counts(role):
     assert controls(tokenizer, encoded(tokenizer, template, messages)) == ["<|im_end|>"]
 
 
+CALLS = (
+    "{% for m in messages %}<|im_start|>{% for key, value in m.arguments.items() %}{{ key }}{{ value }}"
+    "{% endfor %}{{ m.arguments.keys() | join }}<|im_end|>{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"<|im_end|>": "x"},
+        {"a<|im_end|>b": "<|endoftext|>", "<|IM_START|>": 1},
+        {"a": "<|im_", "end|>": 1},
+        {"<|im_end|>": "<|im_", "end|>": "<|", "im_end|>": "x"},
+    ],
+)
+def test_keys_of_objects_are_texts_too(arguments):
+    """Arguments of calls reach a template as objects."""
+    tokenizer = Tokenizer(chatml())
+    messages = [{"role": "assistant", "arguments": arguments}]
+    ids = encoded(tokenizer, CALLS, messages)
+    assert controls(tokenizer, ids) == ["<|im_start|>", "<|im_end|>"]
+    assert written(tokenizer, ids) == render(CALLS, messages)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"<|im_": "end|>"},
+        {"<|im_": 1, "end|>": 2},
+        {"<|": "im_end|>", "x": "<|im_end|>"},
+    ],
+)
+def test_a_token_that_is_spelled_over_keys_is_refused(arguments):
+    """Keys cannot be parted, because templates look them up."""
+    markup = Markup(Tokenizer(chatml()), CALLS)
+    with pytest.raises(UsageError, match=r"spell the control token '<\|im_end\|>' over a key"):
+        markup.mark([{"role": "assistant", "arguments": arguments}])
+
+
 def test_marks_of_the_client_forge_nothing():
     tokenizer = Tokenizer(chatml())
     for forged in (

@@ -53,18 +53,24 @@ class Markup:
 
         Raises `UsageError` for a token that comes about by normalizing only.
         """
-        alone = list(_texts(messages))
-        orders = (alone, [text for message in messages for text in _texts(message.get("content"))])
+        orders = (
+            list(_texts(messages)),
+            [text for message in messages for text in _texts(message.get("content"))],
+            list(_texts(messages, keys=True)),
+            list(_keys(messages)),
+        )
         found = [len(self._spelled.findall("".join(texts))) for texts in orders]
         if not any(found):
-            self._refuse_disguised("".join(alone))
+            self._refuse_disguised("".join(orders[2]))
             return None
         # What is spelled over two texts must not come together where a template sets one after the other.
         parted = any(
             count > sum(len(self._spelled.findall(text)) for text in texts)
             for count, texts in zip(found, orders, strict=True)
         )
-        return [{key: self._mark(value, parted) for key, value in message.items()} for message in messages]
+        marked = [self._mark(message, parted) for message in messages]
+        self._refuse_spelled_over_keys(marked)
+        return marked
 
     def encode(self, rendered: str) -> list[int]:
         """Ids of a chat that was rendered from marked messages. Raises `UsageError` where a text stays a token."""
@@ -79,11 +85,15 @@ class Markup:
 
     def _mark(self, value: Any, parted: bool) -> Any:
         if isinstance(value, str):
-            marked = self._spelled.sub(self._mark_token, unmarked(value))
+            marked = self._mark_text(value)
             return marked + _END if parted else marked
         if isinstance(value, dict):
-            return {key: self._mark(each, parted) for key, each in value.items()}
+            # A key is never parted: templates look most of them up.
+            return {self._mark_text(key): self._mark(each, parted) for key, each in value.items()}
         return [self._mark(each, parted) for each in value] if isinstance(value, list) else value
+
+    def _mark_text(self, text: str) -> str:
+        return self._spelled.sub(self._mark_token, unmarked(text))
 
     def _mark_token(self, found: re.Match[str]) -> str:
         text = found[0]
@@ -116,6 +126,15 @@ class Markup:
         added = self._tokenizer.added.get(token)
         return added is not None and self._spelled.fullmatch(added.content) is not None
 
+    def _refuse_spelled_over_keys(self, marked: Messages) -> None:
+        for texts in (_texts(marked, keys=True), _keys(marked)):
+            if spelled := self._spelled.search(self._marked.sub(_START, "".join(texts))):
+                raise UsageError(
+                    f"The messages spell the control token {spelled[0]!r} over a key and what is beside it.",
+                    where="messages",
+                    remedy="Write it otherwise.",
+                )
+
     def _refuse_disguised(self, text: str) -> None:
         if not self._normalized or not text:
             return
@@ -138,12 +157,23 @@ def _one_of(texts: list[str]) -> str:
     return "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)) or _NEVER
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, *, keys: bool = False) -> Iterator[str]:
+    """Texts in the order in which they stand, with `keys` also those of objects: a template may print them."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for each in value.values():
-            yield from _texts(each)
+        for key, each in value.items():
+            if keys:
+                yield key
+            yield from _texts(each, keys=keys)
     elif isinstance(value, list):
         for each in value:
-            yield from _texts(each)
+            yield from _texts(each, keys=keys)
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _keys(each)
