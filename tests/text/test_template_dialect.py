@@ -3,11 +3,12 @@
 import json
 
 import pytest
+import tokenizer_folders as folders
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from trimtab.spec.errors import UsageError
@@ -349,9 +350,41 @@ def test_a_template_sees_the_special_tokens_of_every_file(tmp_path, which, paddi
     for name, content in FILES[which].items():
         (tmp_path / name).write_text(json.dumps(content))
     (tmp_path / "chat_template.jinja").write_text(SHOW)
-    expected = PreTrainedTokenizerFast.from_pretrained(tmp_path).apply_chat_template(CHATS[0], tokenize=False)
-    template = ChatTemplate.load(tmp_path)
+    stock = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert shown(tmp_path) == stock.apply_chat_template(CHATS[0], tokenize=False)
+
+
+def shown(folder):
+    template = ChatTemplate.load(folder)
     try:
-        assert template.render(CHATS[0]) == expected
+        return template.render(CHATS[0])
     finally:
         template.close()
+
+
+CLASSES = ("GPT2", "Bert", "Roberta", "Llama", "Qwen2", "GPTNeoX", "Gemma", "Bart")
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"bos_token": "<b>", "unk_token": None, "cls_token": "<c>"}], ids=str
+)
+@pytest.mark.parametrize("padding", [None, "<s>"])
+@pytest.mark.parametrize("which", CLASSES)
+def test_a_template_sees_the_special_tokens_that_only_the_tokenizers_class_names(
+    tmp_path, which, settings, padding
+):
+    rust = folders.wordpiece() if which == "Bert" else folders.sentencepiece()
+    if padding:
+        rust.enable_padding(pad_token=padding, pad_id=1)
+    folders.write(tmp_path, rust, {"tokenizer_class": f"{which}Tokenizer", **settings})
+    (tmp_path / "chat_template.jinja").write_text(SHOW)
+    stock = AutoTokenizer.from_pretrained(tmp_path)
+    assert shown(tmp_path) == stock.apply_chat_template(CHATS[0], tokenize=False)
+
+
+@pytest.mark.parametrize("model", ["gpt2", "qwen2", "qwen3", "llama", "mistral"])
+def test_a_template_sees_the_special_tokens_of_the_class_that_goes_with_the_model(tmp_path, model):
+    folders.write(tmp_path, folders.byte_level(), {}, config={"model_type": model})
+    (tmp_path / "chat_template.jinja").write_text(SHOW)
+    stock = AutoTokenizer.from_pretrained(tmp_path)
+    assert shown(tmp_path) == stock.apply_chat_template(CHATS[0], tokenize=False)

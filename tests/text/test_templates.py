@@ -232,7 +232,7 @@ def test_load_finds_the_template_where_models_keep_it(tmp_path, place):
         ("tokenizer_config.json", b'{"chat_template": ', "Not a JSON object"),
         ("tokenizer_config.json", b"[]", "Not a JSON object"),
         ("tokenizer_config.json", b'{"a": ' + b"[" * 100_000, "Not a JSON object"),
-        ("tokenizer_config.json", b'{"bos_token": "\xe9"}', "Not a JSON object"),
+        ("tokenizer_config.json", b'{"chat_template": "x", "bos_token": "\xe9"}', "not JSON"),
         ("tokenizer_config.json", b" " * (2**24 + 1), "over 16777216 bytes"),
     ],
 )

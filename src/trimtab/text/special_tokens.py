@@ -6,6 +6,7 @@ Four files speak of them. `added_tokens_decoder` in `tokenizer_config.json` coun
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ Token = str | AddedToken
 
 
 class SpecialTokens(msgspec.Struct, kw_only=True, frozen=True):
-    """`named`: those with a part to play. `listed`: id → token. `options`: what else the settings say."""
+    """`named`: those with a part to play. `listed`: id → token. `options`: all that the settings say,
+    and the class where they are silent.
+    """
 
     named: dict[str, Token]
     extra: list[Token]
@@ -40,7 +43,9 @@ def str_of(token: Token) -> str:
     return token if isinstance(token, str) else token.content
 
 
-def read_special_tokens(folder: Path, file: TokenizerFile, defaults: dict[str, str]) -> SpecialTokens:
+def read_special_tokens(
+    folder: Path, file: TokenizerFile, defaults: Mapping[str, str | None]
+) -> SpecialTokens:
     """`defaults` are those of the tokenizer's class. Raises `ModelError` for what transformers would not load."""
     try:
         return _read(folder, file, defaults)
@@ -52,7 +57,7 @@ def read_special_tokens(folder: Path, file: TokenizerFile, defaults: dict[str, s
         ) from error
 
 
-def _read(folder: Path, file: TokenizerFile, defaults: dict[str, str]) -> SpecialTokens:
+def _read(folder: Path, file: TokenizerFile, defaults: Mapping[str, str | None]) -> SpecialTokens:
     found = read_object(folder / SETTINGS)
     _move_old_name(found)
     others = {key: found.pop(key) for key in _other_names(found) if isinstance(found[key], str)}
@@ -84,7 +89,7 @@ def _read(folder: Path, file: TokenizerFile, defaults: dict[str, str]) -> Specia
         named=named,
         extra=[_checked("extra_special_tokens", token) for token in extra],
         listed=dict(pairs),
-        options=found,
+        options={**defaults, **found},
     )
 
 

@@ -15,10 +15,11 @@ Model = Mapping[str, Any]  # of tokenizer.json
 _END = "<|endoftext|>"
 
 # The special tokens that a class has even where no file names them.
-DEFAULTS: Mapping[str, Mapping[str, str]] = {
+# None: it has none, whatever tokenizer.json pads with.
+DEFAULTS: Mapping[str, Mapping[str, str | None]] = {
     "LlamaTokenizer": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
     "Qwen2Tokenizer": {"unk_token": _END, "eos_token": _END, "pad_token": _END},
-    "GPT2Tokenizer": {"unk_token": _END, "bos_token": _END, "eos_token": _END},
+    "GPT2Tokenizer": {"unk_token": _END, "bos_token": _END, "eos_token": _END, "pad_token": None},
     "GPTNeoXTokenizer": {
         "unk_token": _END,
         "bos_token": _END,

@@ -76,9 +76,16 @@ def read_folder(path: Path) -> Folder:
             where=str(path / SETTINGS),
             remedy=_SAVE_AGAIN,
         )
-    tokens = read_special_tokens(path, file, dict(stock_parts.DEFAULTS.get(name, {})))
+    tokens = read_special_tokens(path, file, stock_parts.DEFAULTS.get(name, {}))
     refuse_without_measure(file, len(tokens.listed) + len(tokens.every()), str(path / TOKENIZER))
     return Folder(path, file, name, tokens)
+
+
+def read_named_tokens(path: Path) -> SpecialTokens:
+    """Of a folder whose tokenizer is not built; those that its other files name, where it has none."""
+    if (path / TOKENIZER).is_file():
+        return read_folder(path).tokens
+    return read_special_tokens(path, TokenizerFile(model=msgspec.Raw(b"{}")), {})
 
 
 def build(folder: Folder, *, decodes_only: bool = False) -> Tokenizer:

@@ -7,23 +7,18 @@ refused with the file's name.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from trimtab.spec.errors import ModelError
+from trimtab.text.folder_files import SETTINGS, TOKENIZER
 
 MAX_TEMPLATE_BYTES = 2**18
 # Some list ten thousands of added tokens.
 MAX_SETTINGS_BYTES = 2**24
 
-SETTINGS, TOKENS_MAP, TOKENIZER = "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"
 TEMPLATE, MORE_TEMPLATES = "chat_template.jinja", "chat_templates"
-_STANDARD = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_GROUPS = ("model_specific_special_tokens", "extra_special_tokens")
 _DEFAULT = "default"
-# Settings that hold this were written by a version which needs no map beside them.
-_NEWER = "added_tokens_decoder"
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,17 +34,17 @@ def find_template(folder: Path) -> Found | None:
 
     Files of their own come before `tokenizer_config.json`. Raises `ModelError`.
     """
-    settings = _json(folder / SETTINGS)
+    named = _template_of(folder / SETTINGS)
     sources, path = _own_files(folder), folder / TEMPLATE
     if sources is None:
         path = folder / SETTINGS
-        sources = _in_settings(settings.get("chat_template"), path)
+        sources = _in_settings(named, path)
     found = sources.get(_DEFAULT)
     if found is None:
         return None
     if len(found.encode(errors="replace")) > MAX_TEMPLATE_BYTES:
         raise _too_large(path, MAX_TEMPLATE_BYTES, "chat template")
-    return Found(source=found, path=path, variables=_variables(folder, settings))
+    return Found(source=found, path=path, variables=_variables(folder))
 
 
 def _own_files(folder: Path) -> dict[str, str] | None:
@@ -97,17 +92,15 @@ def _in_settings(found: object, path: Path) -> dict[str, str]:
     return found
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """What a template needs of a JSON file; the rest, which may be large, is never built."""
+def _template_of(path: Path) -> object:
+    """`chat_template` of the settings; the rest, which may be large, is not built."""
     if not path.is_file():
-        return {}
+        return None
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
             raise _too_large(path, MAX_SETTINGS_BYTES, "file")
         found = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
-        kept = {name: msgspec.json.decode(raw) for name, raw in found.items() if _matters(name)}
-        # That it is there is all that matters of it.
-        return kept | dict.fromkeys(found.keys() & {_NEWER})
+        return msgspec.json.decode(found["chat_template"]) if "chat_template" in found else None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ModelError(f"Not a JSON object: {error}.", where=str(path)) from error
     except OSError as error:
@@ -131,25 +124,17 @@ def _padding_token(path: Path) -> str | None:
     return found.padding.pad_token if found.padding else None
 
 
-def _matters(name: str) -> bool:
-    return name == "chat_template" or name.endswith("_token") or name in _GROUPS
+def _variables(folder: Path) -> dict[str, str]:
+    """The named special tokens, those of the tokenizer's class included; and what a model names itself."""
+    # Not above: a template's process, which reads no folder, imports this file, and the library is large.
+    from trimtab.text.special_tokens import str_of
+    from trimtab.text.stock_tokenizer import read_named_tokens
 
-
-def _variables(folder: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """The named special tokens: the standard ones, and what a model adds under names of its own."""
-    # The map is a file of old: what newer ones write in their settings goes before it.
-    given = settings if _NEWER in settings else settings | _json(folder / TOKENS_MAP)
-    named = {name: value for name, value in given.items() if name in _STANDARD or name.endswith("_token")}
-    if "pad_token" not in named:
-        named["pad_token"] = _padding_token(folder / TOKENIZER)
-    for group in _GROUPS:
-        if isinstance(more := given.get(group), dict):
-            named |= more
-    return {name: text for name, value in named.items() if (text := _token_text(value)) is not None}
-
-
-def _token_text(found: object) -> str | None:
-    """A special token is written as a text or as a record with `content`."""
-    if isinstance(found, dict):
-        found = found.get("content")
-    return found if isinstance(found, str) else None
+    tokens = read_named_tokens(folder)
+    named = {name: str_of(token) for name, token in tokens.named.items()}
+    if (
+        "pad_token" not in tokens.options | named
+        and (padding := _padding_token(folder / TOKENIZER)) is not None
+    ):
+        named["pad_token"] = padding
+    return named
