@@ -70,6 +70,11 @@ def test_absent_keys_are_stocks(folder, kind):
     assert (table.places or table.context) == stock.max_position_embeddings - offset
 
 
+def test_the_other_name_of_a_key_is_read_as_stock_reads_it(folder):
+    made = folder("gpt2", max_position_embeddings=64)
+    assert tables_of(made).places == transformers.AutoConfig.from_pretrained(made).n_positions == 64
+
+
 def test_ids_beyond_the_embedding_are_refused_by_name(folder):
     made = folder("llama", vocab_size=512)
     check_ids(made, {"a": 0, "z": 511})

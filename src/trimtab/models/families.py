@@ -234,8 +234,15 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-# Known to training alone: what reads masked text or classifies, and what classifies images.
-ENCODERS = ("bert", "distilbert", "roberta")
+# Known to training alone: what reads masked text or classifies, and what classifies images. Each with what absent
+# config keys mean, as the stock config class has it.
+_BERT_DEFAULTS = {"vocab_size": 30_522, "max_position_embeddings": 512}
+ENCODER_DEFAULTS = {
+    "bert": _BERT_DEFAULTS,
+    "distilbert": _BERT_DEFAULTS,
+    "roberta": _BERT_DEFAULTS | {"vocab_size": 50_265, "pad_token_id": 1},
+}
+ENCODERS = tuple(ENCODER_DEFAULTS)
 IMAGE_MODELS = ("resnet",)
 
 

@@ -9,31 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trimtab.models.families import ENCODERS, FAMILIES
+from trimtab.models.families import ENCODER_DEFAULTS, FAMILIES
 from trimtab.models.info import CONFIG, read_config
 from trimtab.spec.errors import ModelError
 
-# What absent keys mean to stock's configs.
-_VOCABULARIES = {
-    "gpt2": 50257,
-    "llama": 32000,
-    "mistral": 32000,
-    "qwen2": 151936,
-    "qwen3": 151936,
-    "bert": 30522,
-    "distilbert": 30522,
-    "roberta": 50265,
-}
-_PLACES = {
-    "gpt2": 1024,
-    "llama": 2048,
-    "mistral": 131072,
-    "qwen2": 32768,
-    "qwen3": 32768,
-    "bert": 512,
-    "distilbert": 512,
-    "roberta": 512,
-}
 _LENGTHEN = "Lengthen it with model.resize_token_embeddings(len(tokenizer)), or take the tokenizer that belongs to it."
 
 
@@ -51,27 +30,30 @@ def tables_of(folder: Path) -> Tables:
     """Raises `ModelError` for a folder without a config."""
     config = read_config(folder)
     kind = str(config.get("model_type"))
-    rows = _number(config, "vocab_size", _VOCABULARIES)
-    if kind in ENCODERS:
-        return Tables(rows, _encoder_places(config), None)
+    if kind in ENCODER_DEFAULTS:
+        config = {**ENCODER_DEFAULTS[kind], **config}
+        return Tables(_number(config, "vocab_size"), _encoder_places(config), None)
     known = FAMILIES.get(kind)
     if known is None:
-        return Tables(rows, None, None)
-    found = _number(config, known.keys.context, _PLACES)
+        return Tables(_number(config, "vocab_size"), None, None)
+    # The other name of a key wins.
+    others = {key: config[name] for key, name in known.aliases.items() if name in config}
+    config = {**known.defaults, **config, **others}
+    rows, found = _number(config, "vocab_size"), _number(config, known.keys.context)
     return Tables(rows, found, None) if known.positions else Tables(rows, None, found)
 
 
 def _encoder_places(config: Mapping[str, Any]) -> int | None:
-    places = _number(config, "max_position_embeddings", _PLACES)
+    places = _number(config, "max_position_embeddings")
     if places is None or config.get("model_type") != "roberta":
         return places
     # RoBERTa counts positions from the one after padding's id.
-    padding = config.get("pad_token_id", 1)
-    return places - (padding + 1 if isinstance(padding, int) else 0)
+    padding = _number(config, "pad_token_id")
+    return places - (padding + 1 if padding is not None else 0)
 
 
-def _number(config: Mapping[str, Any], key: str, absent: Mapping[str, int]) -> int | None:
-    value = config.get(key, absent.get(str(config.get("model_type"))))
+def _number(config: Mapping[str, Any], key: str) -> int | None:
+    value = config.get(key)
     return value if isinstance(value, int) else None
 
 
