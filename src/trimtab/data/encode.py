@@ -1,7 +1,7 @@
 """Documents → token files, streaming: batches through the Rust tokenizer, appended to a file per split.
 
-Text of plain documents can never become a special token, whatever it spells; a chat's markers can, because
-the template wrote them.
+Text of plain documents can never become a special token, whatever it spells. Of a chat, the template writes control
+tokens and so do the model's own messages; what others say stays text, as it does when it is served.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import numpy.typing as npt
 from trimtab.data.rendering import Rendered, Renderer
 from trimtab.data.sources import Document
 from trimtab.data.tokenizer import end_ids, end_of_text_id, load_tokenizer
+from trimtab.spec.errors import DataError, UsageError
+from trimtab.text.markup import Markup
 from trimtab.text.templates import ChatTemplate
+from trimtab.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -61,7 +64,9 @@ class Encoder:
         self.token_type = "<u2" if self.vocabulary <= 1 << 16 else "<u4"
         # Last, because it starts a process.
         self._template = ChatTemplate.load(folder)
-        self._renderer = Renderer(self._template)
+        source = self._template.source if self._template is not None else ""
+        self._markup = Markup(Tokenizer.load(folder, guard=False), source)
+        self._renderer = Renderer(self._template, self._markup)
 
     def encode(self, documents: Iterable[Document]) -> Iterator[Encoded]:
         """Ids per document, with end-of-text where the document ends; one with a label stands for itself."""
@@ -79,12 +84,23 @@ class Encoder:
         rendered = [self._renderer.render(chat) for chat in batch]
         encodings = self._marked.encode_batch([each.text for each in rendered], add_special_tokens=False)
         for document, text, encoding in zip(batch, rendered, encodings, strict=True):
+            if text.marked is not None:
+                yield self._marked_chat(document, text.marked)
+                continue
             added = [self.eos_id] * (not self._has_ended(text.text, encoding))
             unlearned = None
             if text.unlearned:
                 last = not document.messages[-1].counts
                 unlearned = np.array([*_unlearned(text, encoding), *(last for _ in added)], dtype=bool)
             yield Encoded(document, encoding.ids + added, unlearned)
+
+    def _marked_chat(self, chat: Document, marked: str) -> Encoded:
+        try:
+            ids = self._markup.encode(marked)
+        except UsageError as error:
+            raise DataError(error.message, where=f"{chat.where} messages", remedy=error.remedy) from error
+        shown = (each for each in reversed(ids) if each in self._ends or self._plain.decode([each]).strip())
+        return Encoded(chat, ids + [self.eos_id] * (next(shown, None) not in self._ends))
 
     def _has_ended(self, text: str, encoding: Encoding) -> bool:
         """Whether the template wrote an end token itself, with nothing but blanks behind it."""

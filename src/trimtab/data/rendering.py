@@ -14,26 +14,32 @@ from typing import Any, NamedTuple
 from trimtab.data.chat import IDENTIFIERS, Message, render_plain
 from trimtab.data.sources import Document
 from trimtab.spec.errors import DataError, UsageError
+from trimtab.text.markup import Markup, unmarked
 from trimtab.text.templates import ChatTemplate
 
 # Put in the place of an answer, to see where the template writes it; private characters that no text has.
 _ANSWER = "\ue000weight-0\ue001"
 # A tool's name beside its result says again which call is answered.
 _TOOL_ROLES = frozenset({"tool", "function"})
+# Its messages stand for what the model is to generate, control tokens such as `</think>` included.
+_MODEL_ROLE = "assistant"
 
 
 class Rendered(NamedTuple):
-    """`unlearned` are stretches of the text, from and to, in characters."""
+    """`unlearned` are stretches of the text, from and to, in characters. `marked` is the text with the control tokens
+    marked that others than the model spell out; None where they spell none.
+    """
 
     text: str
     unlearned: tuple[tuple[int, int], ...] = ()
+    marked: str | None = None
 
 
 class Renderer:
-    """Of chats, through `template` as the service does; without one, plainly."""
+    """Of chats, through `template` as the service does; without one, plainly. `markup` keeps what they spell text."""
 
-    def __init__(self, template: ChatTemplate | None) -> None:
-        self._template = template
+    def __init__(self, template: ChatTemplate | None, markup: Markup) -> None:
+        self._template, self._markup = template, markup
 
     def render(self, chat: Document) -> Rendered:
         """Raises `DataError` for what the template refuses, does not show, or shows wrongly."""
@@ -49,7 +55,34 @@ class Renderer:
             for place, message in enumerate(chat.messages)
             if not message.counts
         )
-        return Rendered(text, unlearned)
+        marked = self._marked(chat, messages, text)
+        if marked is not None and unlearned:
+            raise DataError(
+                "the messages spell control tokens, and some have weight 0: what is not learned cannot be told.",
+                where=f"{chat.where} messages",
+                remedy="Take the weights out, or write the control tokens otherwise.",
+            )
+        return Rendered(text, unlearned, marked)
+
+    def _marked(self, chat: Document, messages: list[dict[str, Any]], text: str) -> str | None:
+        others = [message for message in messages if message["role"] != _MODEL_ROLE]
+        try:
+            found = self._markup.mark([*others, {"tools": list(chat.tools)}])
+            if found is None:
+                return None
+            *marks, last = found
+            following = iter(marks)
+            shown = [message if message["role"] == _MODEL_ROLE else next(following) for message in messages]
+            marked = self._text(shown, last["tools"])
+        except UsageError as error:
+            raise DataError(error.message, where=f"{chat.where} messages", remedy=error.remedy) from error
+        if unmarked(marked) != unmarked(text):
+            raise DataError(
+                "the messages spell control tokens, and the chat template changes them: they cannot be kept as text.",
+                where=f"{chat.where} messages",
+                remedy="Write the control tokens otherwise.",
+            )
+        return marked
 
     def _text(self, messages: list[dict[str, Any]], tools: Sequence[dict[str, Any]]) -> str:
         if self._template is None:
