@@ -48,3 +48,12 @@ def test_of_bytes_and_without_a_tokenizer():
     names = TokenNames(Tokenizer.of_bytes(), {})
     assert (names[104].text, names[0xC3].text, names[0xC3].octets) == ("h", "bytes:\\xc3", b"\xc3")
     assert TokenNames(None, {})[7] == ("token_id:7", None)
+
+
+def test_a_word_and_the_same_letters_inside_one_are_two_names_where_the_decoder_strips_the_first_space():
+    rust = Rust(models.BPE(vocab={"▁a": 0, "a": 1}, merges=[]))
+    rust.decoder = decoders.Metaspace()
+    tokenizer = Tokenizer(rust)
+    names = TokenNames(tokenizer, {})
+    assert tokenizer.kind == "other"
+    assert [names[0].text, names[1].text] == [" a", "a"]

@@ -60,7 +60,9 @@ class Pieces(dict[int, bytes]):
         if self._kind == "pieces":
             byte = _BYTE_TOKEN.fullmatch(written)
             return bytes((int(byte[1], 16),)) if byte else written.replace(_UNDERLINE, " ").encode()
-        return self._rust.decode([token], skip_special_tokens=False).encode()
+        # Behind itself, for some decoders strip the first space of a text, which then is no part of the token.
+        alone, twice = (self._rust.decode([token] * times, skip_special_tokens=False) for times in (1, 2))
+        return (twice.removeprefix(alone) if twice != alone else alone).encode()
 
 
 class Texts(dict[int, str | None]):
