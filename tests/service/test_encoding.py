@@ -95,7 +95,7 @@ def test_a_token_without_a_row_is_told_at_start(start_fake, tmp_path):
 
 def test_a_model_whose_tokenizer_stands_still_holds_no_other(start_fake, tmp_path, until):
     slow = letters()
-    slow.pre_tokenizer = pre_tokenizers.Split(Regex(r"\\s+$"), "isolated")
+    slow.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+$"), "isolated")
     folders = {"slow": folder_of(tmp_path / "slow", slow), "spaced": folder_of(tmp_path / "quick", spaced())}
     both = start_fake(folders=folders)
     say(both, "x", max_tokens=1)  # starts the template's process

@@ -142,12 +142,11 @@ def test_bytes_that_are_wrong_leave_what_was_shown():
     assert tokenizer.decode(ids) == 3 * "\N{REPLACEMENT CHARACTER}"
 
 
-def test_a_decoder_that_rewrites_is_followed_without_taking_back():
+def test_a_space_that_cleaning_takes_away_is_held_back():
     tokenizer = TOKENIZERS["words, cleaned up"]
     ids = [tokenizer.encode(word, add_special_tokens=False)[0] for word in ("hello", "'", "##s", "world")]
-    shown = run(tokenizer, ids, [1, 2, 3])
-    assert shown.startswith("hello '")
-    assert shown.endswith("world")
+    assert run(tokenizer, ids, [1, 2, 3]) == tokenizer.decode(ids)
+    assert run(tokenizer, ids[:2], [1]) == tokenizer.decode(ids[:2])
 
 
 @pytest.mark.parametrize("token", [260, 3 + 0xE2, 9999])

@@ -25,6 +25,8 @@ from typing import Protocol
 from trimtab.text.tokenizer import Tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# Where a text is cleaned up, the space before these goes when more comes: " ' ", " n't", " 's", " 've" and the like.
+_BEFORE_CLEANING = (" ", " '", " n", " n'", " 'v", " 'r")
 _utf8 = codecs.getincrementaldecoder("utf-8")
 # A character has at most four bytes, so three can be the beginning of one.
 _UNFINISHED_BYTES = 3
@@ -131,6 +133,7 @@ class WindowDetokenizer:
         self, tokenizer: Tokenizer, hidden: frozenset[int], before: Sequence[int] | None = None
     ) -> None:
         self._decode, self._knows, self._hidden = tokenizer.decode_all, tokenizer.knows, hidden
+        self._unsettled = (_REPLACEMENT, *(_BEFORE_CLEANING if tokenizer.cleans_up else ()))
         if before is None:
             # Any token that has text stands for it.
             last = list(islice((n for n in range(tokenizer.vocabulary_size) if self._decode([n])), 1))
@@ -151,7 +154,7 @@ class WindowDetokenizer:
         self._window.append(token)
         after = self._decode(self._window)
         waiting = len(self._window) - self._shown
-        if after.endswith(_REPLACEMENT) and waiting < _WAITING_IDS:
+        if after.endswith(self._unsettled) and waiting < _WAITING_IDS:
             return ""
         return self._show(after)
 

@@ -107,7 +107,7 @@ class Tokenizer:
         """`cleans_up`: decoded text loses the spaces before punctuation."""
         rust.no_truncation()
         rust.no_padding()
-        self._rust, self._cleans_up, self._guard = rust, cleans_up, guard
+        self._rust, self.cleans_up, self._guard = rust, cleans_up, guard
         self.guarded = guard is not None
         self.eos_ids = eos_ids
         self.vocabulary_size = rust.get_vocab_size(with_added_tokens=True)
@@ -197,7 +197,7 @@ class Tokenizer:
     def _decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
         with faults_as(_undecodable):
             text = self._rust.decode(ids, skip_special_tokens=skip_special_tokens)
-        if self._cleans_up:
+        if self.cleans_up:
             for ending in _CLEANED_UP:
                 text = text.replace(" " + ending, ending.rstrip())
         return text
