@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+import raw_http
 import uvicorn
 
 from trimtab.service import limits
@@ -51,20 +52,8 @@ def port(monkeypatch):
 def cut_after(port, first, trickle=b"", seconds=3.0):
     """Send `first`, then a byte of `trickle` now and then; how long until the server closes."""
     with socket.create_connection(("127.0.0.1", port)) as raw:
-        begun = time.monotonic()
         raw.sendall(first)
-        raw.settimeout(0.1)
-        while time.monotonic() - begun < seconds:
-            try:
-                if trickle:
-                    raw.sendall(trickle)
-                if not raw.recv(1000):
-                    return time.monotonic() - begun
-            except TimeoutError:
-                continue
-            except OSError:
-                return time.monotonic() - begun
-    return None
+        return raw_http.closed_after(raw, trickle, seconds)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def _contained(call: Callable[..., None], *arguments: object) -> bool:
         call(*arguments)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001 - a panic is no Exception
         _note(error)
         return False
     return True

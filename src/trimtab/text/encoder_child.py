@@ -7,9 +7,7 @@ Python run, and where nobody waits for the answer any more.
 
 from __future__ import annotations
 
-import resource
 import signal
-import struct
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -18,26 +16,11 @@ import msgspec
 
 from trimtab.spec import lifeline
 from trimtab.spec.errors import TrimtabError
-from trimtab.text.guarded import Encode, Encoded, Load, frame
+from trimtab.text.child import frame, limit_itself, receive
+from trimtab.text.guarded import Encode, Encoded, Load
 from trimtab.text.tokenizer import Tokenizer
 
 MEMORY_BYTES = 2 * 2**30
-_LENGTH = struct.Struct("<I")
-
-
-def _limit() -> None:
-    for limit, value in (
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(limit)
-        resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-
-
-def _receive(stream: BinaryIO) -> bytes | None:
-    header = stream.read(_LENGTH.size)
-    return stream.read(_LENGTH.unpack(header)[0]) if len(header) == _LENGTH.size else None
 
 
 def _send(sink: BinaryIO, reply: Encoded) -> None:
@@ -53,9 +36,9 @@ def _encode(tokenizer: Tokenizer, asked: Encode) -> list[list[int]]:
 
 def main() -> None:
     lifeline.die_with_parent()
-    _limit()
+    limit_itself(memory_bytes=MEMORY_BYTES)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    first = _receive(source)
+    first = receive(source)
     if first is None:
         return
     told = msgspec.json.decode(first, type=Load)
@@ -67,7 +50,7 @@ def main() -> None:
         return
     signal.alarm(0)
     _send(sink, Encoded())
-    while (asked := _receive(source)) is not None:
+    while (asked := receive(source)) is not None:
         request = msgspec.json.decode(asked, type=Encode)
         signal.alarm(told.encode_seconds)
         try:

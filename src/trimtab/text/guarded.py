@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import struct
 import subprocess
 import threading
 import time
@@ -19,11 +18,11 @@ import msgspec
 
 from trimtab.spec import processes
 from trimtab.spec.errors import EngineError, ModelError, UsageError
+from trimtab.text.child import LENGTH, frame
 
 LOAD_SECONDS = 60
 ENCODE_SECONDS = 10
 _STARTS_IN = 10  # on a busy machine, beside what loading takes
-_LENGTH = struct.Struct("<I")
 _MAX_REPLY_BYTES = 64 * 2**20
 _PIPE_BYTES = 2**16
 # Each thread of the library's pool would take its share of the memory.
@@ -51,12 +50,6 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ids: list[list[int]] = []
     error: str | None = None
-
-
-def frame(record: Load | Encode | Encoded) -> bytes:
-    """Length (uint32, little-endian) and JSON: what goes over the pipes."""
-    body = msgspec.json.encode(record)
-    return _LENGTH.pack(len(body)) + body
 
 
 class GuardedEncoder:
@@ -118,7 +111,7 @@ class GuardedEncoder:
         try:
             _write(child.stdin.fileno(), frame(asked), until)
             source = child.stdout.fileno()
-            (length,) = _LENGTH.unpack(_read(source, _LENGTH.size, until))
+            (length,) = LENGTH.unpack(_read(source, LENGTH.size, until))
             if length > _MAX_REPLY_BYTES:
                 raise EOFError
             return msgspec.json.decode(_read(source, length, until), type=Encoded)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import resource
 import signal
-import struct
 import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -20,31 +19,15 @@ import jinja2
 import msgspec
 
 from trimtab.spec import lifeline
+from trimtab.text.child import frame, limit_itself, receive
 from trimtab.text.template_dialect import environment, variables_of
-from trimtab.text.templates import Call, Reply, Setup, frame
+from trimtab.text.templates import Call, Reply, Setup
 
 MEMORY_BYTES = 512 * 2**20
 # Over this peak a process is replaced, so that memory which the interpreter keeps does not stay.
 KEPT_BYTES = 128 * 2**20
 _OPEN_FILES = 32
-_LENGTH = struct.Struct("<I")
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-
-
-def _limit() -> None:
-    for limit, value in (
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-    ):
-        _, hard = resource.getrlimit(limit)
-        resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-    # What our starter ignores or blocks, we would too.
-    timers = (signal.SIGALRM, signal.SIGPROF)
-    for number in timers:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, timers)
 
 
 @contextlib.contextmanager
@@ -57,11 +40,6 @@ def _timed(cpu_seconds: float, seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
-
-
-def _receive(stream: BinaryIO) -> bytes | None:
-    header = stream.read(_LENGTH.size)
-    return stream.read(_LENGTH.unpack(header)[0]) if len(header) == _LENGTH.size else None
 
 
 def _told(error: Exception) -> str:
@@ -108,7 +86,7 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
         sink.write(frame(reply))
         sink.flush()
 
-    first = _receive(source)
+    first = receive(source)
     if first is None:
         return
     setup: Setup = msgspec.json.decode(first, type=Setup)
@@ -118,7 +96,7 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
         say(template)
         return
     say(Reply())
-    while (asked := _receive(source)) is not None:
+    while (asked := receive(source)) is not None:
         call: Call = msgspec.json.decode(asked, type=Call)
         with _timed(call.cpu_seconds, call.seconds):
             reply: Any = _render(template, setup, call)
@@ -127,7 +105,7 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 def main() -> None:
     lifeline.die_with_parent()
-    _limit()
+    limit_itself(memory_bytes=MEMORY_BYTES, open_files=_OPEN_FILES)
     _serve(sys.stdin.buffer, sys.stdout.buffer)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import select
 import signal
-import struct
 import subprocess
 import threading
 import time
@@ -21,6 +20,7 @@ import psutil
 
 from trimtab.spec import processes
 from trimtab.spec.errors import EngineError, ModelError, UsageError
+from trimtab.text.child import LENGTH, frame
 from trimtab.text.template_files import find_template
 
 # Computing time: a template takes well under a millisecond, a megabyte of tiny messages some hundred.
@@ -30,7 +30,6 @@ RENDER_SECONDS, START_SECONDS = 8.0, 30.0
 # How often a process that says nothing is asked whether somebody has stopped it.
 LOOK_SECONDS = 0.5
 MAX_TEXT_BYTES = 2**20
-_LENGTH = struct.Struct("<I")
 _TOO_LONG = "it takes too long"
 
 
@@ -58,12 +57,6 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str | None = None
     error: str | None = None
     spent: bool = False
-
-
-def frame(record: Setup | Call | Reply) -> bytes:
-    """Length (uint32, little-endian) and JSON: what goes over the pipes."""
-    body = msgspec.json.encode(record)
-    return _LENGTH.pack(len(body)) + body
 
 
 class ChatTemplate:
@@ -228,7 +221,7 @@ class ChatTemplate:
             raise EOFError
         until = time.monotonic() + seconds
         _write(child, child.stdin, request, until)
-        (length,) = _LENGTH.unpack(_read(child, child.stdout, _LENGTH.size, until))
+        (length,) = LENGTH.unpack(_read(child, child.stdout, LENGTH.size, until))
         # JSON may write one byte as six.
         if length > 8 * MAX_TEXT_BYTES:
             raise EOFError
